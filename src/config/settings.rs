@@ -1,0 +1,323 @@
+//! The valid runtime settings: what a configuration file means once it was read and checked.
+//!
+//! Invariant: every value here is legal (parse once); nothing past this type checks a setting again.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::analysis::Policy as AnalysisPolicy;
+use crate::domain::balance::Balance;
+use crate::domain::rollout::plan::Plan;
+use crate::domain::route::{HostPattern, Override};
+
+/// Everything a running proxy is told by its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Where clients connect; at least one address.
+    pub listen: Vec<SocketAddr>,
+    /// The admin API; `None` when switched off.
+    pub admin: Option<Admin>,
+    /// Where run-time state is kept.
+    pub state: State,
+    /// Data-plane threads.
+    pub workers: NonZeroUsize,
+    /// Where finished requests are written.
+    pub access_log: AccessLog,
+    /// What a client connection may do.
+    pub client: Client,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+    /// At least one service; names are unique; no two claim the same host and path.
+    pub services: Vec<Service>,
+}
+
+/// The admin API's listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Loopback, or anything if there is a token.
+    pub listen: SocketAddr,
+    /// The bearer token callers must show; required off loopback.
+    pub token: Option<Secret>,
+}
+
+/// A secret text: never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The secret itself, for the one place that compares it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Where splits, active pools and rollouts live between runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// In this folder.
+    Folder(PathBuf),
+    /// In memory only, gone with the process (`proxy` and `demo`).
+    Ephemeral,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum AccessLog {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// To standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// Limits of a client connection. The defaults and their reasons are in `config/reference.yaml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// From the first byte of a request head to its end.
+    pub head_timeout: Duration,
+    /// How long a connection may be idle between requests.
+    pub keep_alive: Duration,
+    /// Connections at one time, over all workers; accepting pauses at the limit.
+    pub max_connections: usize,
+    /// Bytes of a request head.
+    pub max_head: usize,
+    /// Header fields in a request head.
+    pub max_headers: usize,
+}
+
+impl Default for Client {
+    fn default() -> Client {
+        Client {
+            head_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(60),
+            max_connections: 20_000,
+            max_head: 32 * 1024,
+            max_headers: 100,
+        }
+    }
+}
+
+/// How the process ends on SIGTERM: not ready first, then no accepts, then the in-flight requests finish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Between failing readiness and refusing connections, so that a balancer in front can look away.
+    pub delay: Duration,
+    /// How long in-flight requests may take before they are cut.
+    pub grace: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Shutdown {
+        Shutdown { delay: Duration::ZERO, grace: Duration::from_secs(30) }
+    }
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Unique; lower-case letters, digits, `-` and `_`.
+    pub name: String,
+    /// Hosts; none means any.
+    pub hosts: Vec<HostPattern>,
+    /// Path prefixes beginning with `/`; none means every path.
+    pub paths: Vec<String>,
+    /// At least one pool; names are unique.
+    pub pools: Vec<Pool>,
+    /// The index of the pool that seeds an empty store.
+    pub active: usize,
+    /// What decides which pool a request falls to.
+    pub split_by: SplitBy,
+    /// Remembers a client by a cookie that holds a random id.
+    pub sticky: Option<Sticky>,
+    /// First match wins and beats the split.
+    pub overrides: Vec<Override>,
+    /// Active health checks.
+    pub health: Health,
+    /// How an endpoint is chosen inside a pool.
+    pub balance: Balance,
+    /// Upstream timeouts.
+    pub timeouts: Timeouts,
+    /// Upstream connection limits.
+    pub connections: Connections,
+    /// Further attempts.
+    pub retry: Retry,
+    /// What the judge does when two pools share traffic.
+    pub guard: Guard,
+    /// How the judge judges.
+    pub analysis: AnalysisPolicy,
+    /// What `deploy` runs when no plan is given with it.
+    pub rollout: Plan,
+}
+
+/// One pool of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Unique within the service.
+    pub name: String,
+    /// At least one; unique within the pool.
+    pub endpoints: Vec<Address>,
+}
+
+/// An upstream address, `http://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// A name or an IP literal (without brackets).
+    pub host: String,
+    /// TCP port, never zero.
+    pub port: u16,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "http://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "http://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// The key of the split.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum SplitBy {
+    /// Every request is drawn anew.
+    #[default]
+    Request,
+    /// By the client's address.
+    Client,
+    /// By a header's value (name in lower case); drawn anew where it is missing.
+    Header(String),
+    /// By a cookie's value; drawn anew where it is missing.
+    Cookie(String),
+}
+
+/// A cookie that keeps a client on the side its random id falls to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// The cookie's name.
+    pub cookie: String,
+    /// `Max-Age` of the cookie; `None` for a session cookie.
+    pub max_age: Option<Duration>,
+}
+
+/// Active health checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked.
+    pub probe: Probe,
+    /// Between two checks of one endpoint (jittered by a tenth).
+    pub interval: Duration,
+    /// For the whole check.
+    pub timeout: Duration,
+    /// Failures in a row that take a healthy endpoint out.
+    pub unhealthy_after: u32,
+    /// Successes in a row that bring an unhealthy one back.
+    pub healthy_after: u32,
+}
+
+impl Default for Health {
+    fn default() -> Health {
+        Health {
+            probe: Probe::Connect,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_millis(500),
+            unhealthy_after: 3,
+            healthy_after: 2,
+        }
+    }
+}
+
+/// What a health check asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Nothing: every endpoint counts as healthy.
+    Off,
+    /// That a TCP connection opens.
+    Connect,
+    /// That `GET path` answers 200 to 299.
+    Get(String),
+}
+
+/// Upstream timeouts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To open a connection.
+    pub connect: Duration,
+    /// From dispatch to the response head.
+    pub head: Duration,
+    /// From dispatch to the end of the response; `None` for no limit (streams).
+    pub request: Option<Duration>,
+    /// Without a byte either way while a response streams or a tunnel is open.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(2),
+            head: Duration::from_secs(30),
+            request: None,
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Upstream connection reuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Idle connections kept per endpoint and worker.
+    pub max_idle: usize,
+    /// How long an idle connection is kept: a little below what servers keep, so that ours closes first.
+    pub idle: Duration,
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections { max_idle: 256, idle: Duration::from_secs(50) }
+    }
+}
+
+/// Further attempts of a request whose first one certainly was not processed, or may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts beyond the first; 0 switches retries off.
+    pub attempts: u32,
+    /// Retries allowed as a share of requests, so that a dying pool is not hit twice as hard.
+    pub budget: crate::domain::split::Share,
+}
+
+impl Default for Retry {
+    fn default() -> Retry {
+        let budget = crate::domain::split::Share::from_basis_points(1_000).expect("10%");
+        Retry { attempts: 1, budget }
+    }
+}
+
+/// What happens when the judge finds the canary worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Guard {
+    /// All traffic goes back to the active pool at once.
+    #[default]
+    Rollback,
+    /// A rollout stops advancing; the split stays.
+    Hold,
+    /// It is reported, nothing more.
+    Observe,
+    /// Nobody judges.
+    Off,
+}

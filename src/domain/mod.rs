@@ -1,0 +1,12 @@
+//! PURE decisions: no clock, randomness, I/O, lock or log. Time and random numbers are arguments.
+//!
+//! Invariant: nothing here can fail for a reason outside its arguments, so every rule can be tested by
+//! tables and properties.
+
+pub mod analysis;
+pub mod balance;
+pub mod retry;
+pub mod rollout;
+pub mod route;
+pub mod split;
+pub mod stats;

@@ -1,0 +1,3 @@
+//! The rollout: its plan and its state machine.
+
+pub mod plan;

@@ -1,0 +1,1 @@
+//! Sequential statistics that stay valid however often one looks.

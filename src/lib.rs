@@ -1,0 +1,4 @@
+//! Teal: a Layer-7 traffic-switching proxy.
+
+pub mod config;
+pub mod domain;
