@@ -1,4 +1,8 @@
 //! Teal: a Layer-7 traffic-switching proxy.
 
+pub mod bridge;
+pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod proxy;
+pub mod telemetry;

@@ -40,3 +40,30 @@ impl Default for Policy {
 
 /// Placeholder so that the skeleton compiles; replaced by the comparator.
 pub type Dwell = Duration;
+
+/// stub
+pub const MARKS: usize = 8;
+/// stub
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Units {
+    /** n */
+    pub n: u32,
+    /** bad */
+    pub bad: u32,
+}
+/// stub
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arm {
+    /** e */
+    pub errors: Units,
+    /** s */
+    pub slow: [Units; MARKS],
+}
+/// stub
+#[derive(Clone, Debug)]
+pub struct Marks {
+    /** b */
+    pub baseline: [u64; MARKS],
+    /** c */
+    pub canary: [u64; MARKS],
+}

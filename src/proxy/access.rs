@@ -1,0 +1,100 @@
+//! The access log's end on a worker: finished requests are gathered and handed over in batches.
+//!
+//! A worker never waits for the log: batches go through a bounded channel to the log's own thread, and what does
+//! not fit is dropped and counted. Lines are put into text on that thread, not here.
+//!
+//! Invariant: a full channel costs log lines, never a request.
+
+use std::cell::RefCell;
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use http::StatusCode;
+
+use crate::bridge::counters::Tally;
+use crate::bridge::endpoint::Endpoint;
+use crate::bridge::table::{Assignment, Reason, Service};
+use crate::clock::{self, Micros};
+use crate::telemetry::access_log::Entry;
+
+/// Lines gathered before they are handed over without waiting for the sweep.
+const BATCH: usize = 256;
+
+/// Gathers finished requests of one worker.
+#[derive(Debug)]
+pub struct AccessBuffer {
+    lines: RefCell<Vec<Entry>>,
+    log: SyncSender<Vec<Entry>>,
+}
+
+impl Clone for AccessBuffer {
+    /// Another worker's end of the same log.
+    fn clone(&self) -> AccessBuffer {
+        AccessBuffer::new(self.log.clone())
+    }
+}
+
+impl AccessBuffer {
+    /// An empty buffer towards `log`.
+    pub fn new(log: SyncSender<Vec<Entry>>) -> AccessBuffer {
+        AccessBuffer { lines: RefCell::default(), log }
+    }
+
+    /// Adds a line.
+    pub fn push(&self, entry: Entry, dropped: &Tally) {
+        let full = {
+            let mut lines = self.lines.borrow_mut();
+            lines.push(entry);
+            lines.len() >= BATCH
+        };
+        if full {
+            self.flush(dropped);
+        }
+    }
+
+    /// Hands over what was gathered.
+    pub fn flush(&self, dropped: &Tally) {
+        let lines = self.lines.take();
+        if lines.is_empty() {
+            return;
+        }
+        if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) = self.log.try_send(lines) {
+            dropped.add(lines.len() as u64);
+        }
+    }
+}
+
+/// A line of a request that is still being answered.
+pub struct Line {
+    started: Micros,
+    entry: Entry,
+}
+
+impl Line {
+    /// Begins a line; `entry` holds what is known so far.
+    pub fn new(started: Micros, entry: Entry) -> Line {
+        Line { started, entry }
+    }
+
+    /// Notes what was answered.
+    pub fn status(&mut self, status: StatusCode) {
+        self.entry.status = status.as_u16();
+    }
+
+    /// Notes where the request was sent; a later attempt overwrites an earlier one.
+    pub fn sent_to(&mut self, service: &Service, assignment: Assignment, endpoint: &Endpoint) {
+        self.entry.service = Some(service.settings.name.clone());
+        self.entry.pool = Some(service.pools[assignment.pool].name.clone());
+        self.entry.endpoint = Some(endpoint.address.to_string());
+        self.entry.reason = Some(match assignment.reason {
+            Reason::Split => "split".to_owned(),
+            Reason::Override(index) => format!("override:{}", service.settings.overrides[index].name),
+        });
+    }
+
+    /// The line once `bytes` of body were sent.
+    pub fn finished(mut self, bytes: u64) -> Entry {
+        self.entry.bytes = bytes;
+        self.entry.duration_us = clock::now().since(self.started);
+        self.entry
+    }
+}

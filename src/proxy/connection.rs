@@ -1,0 +1,206 @@
+//! A client connection: hyper serves HTTP/1.1 on it, a small stream wrapper watches its idle and head times.
+//!
+//! The worker's sweep marks a connection that is silent for too long; the wrapper then reports the end of the
+//! stream, which hyper treats as the client's own close. So no connection owns a timer. A tunnel (WebSocket)
+//! takes the socket back from hyper after the 101 and runs in the same task.
+//!
+//! Invariant: a connection is cut only between requests or inside a request head, never inside an answer.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker};
+
+use http::HeaderValue;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::clock::{self, Micros};
+use crate::config::settings;
+use crate::proxy::pipeline;
+use crate::proxy::tunnel::{self, Tunnel};
+use crate::proxy::worker::Worker;
+
+/// What the worker knows of one client connection.
+pub struct Client {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The peer's address as it goes into `X-Forwarded-For`.
+    pub forwarded_for: HeaderValue,
+    waker: RefCell<Option<Waker>>,
+    phase: Cell<Phase>,
+    since: Cell<Micros>,
+    cut: Cell<bool>,
+    tunnel: RefCell<Option<Tunnel>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Between requests.
+    Idle,
+    /// Inside a request head.
+    Head,
+    /// A request is being answered.
+    Busy,
+}
+
+impl Client {
+    fn new(peer: SocketAddr) -> Client {
+        let text = peer.ip().to_canonical().to_string();
+        Client {
+            peer,
+            forwarded_for: HeaderValue::try_from(text).expect("an address is visible ASCII"),
+            waker: RefCell::default(),
+            phase: Cell::new(Phase::Head),
+            since: Cell::new(clock::now()),
+            cut: Cell::default(),
+            tunnel: RefCell::default(),
+        }
+    }
+
+    /// Polls the connection's task.
+    pub fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// A request head is complete.
+    pub fn busy(&self) {
+        self.phase.set(Phase::Busy);
+    }
+
+    /// The answer is complete, or given up.
+    pub fn idle(&self) {
+        self.phase.set(Phase::Idle);
+        self.since.set(clock::now());
+    }
+
+    /// Hands the upstream's side of a tunnel over, to run once the 101 is out.
+    pub fn tunnels(&self, tunnel: Tunnel) {
+        *self.tunnel.borrow_mut() = Some(tunnel);
+    }
+
+    /// Cuts the connection if it has been silent for too long.
+    pub fn sweep(&self, now: Micros, limits: &settings::Client) {
+        let limit = match self.phase.get() {
+            Phase::Busy => return,
+            Phase::Idle => limits.keep_alive,
+            Phase::Head => limits.head_timeout,
+        };
+        if now > self.since.get().after(limit) && !self.cut.replace(true) {
+            self.wake();
+        }
+    }
+
+    fn read(&self, bytes: usize) {
+        if bytes > 0 && self.phase.get() == Phase::Idle {
+            self.phase.set(Phase::Head);
+            self.since.set(clock::now());
+        }
+    }
+
+    fn register(&self, waker: &Waker) {
+        let mut registered = self.waker.borrow_mut();
+        if !registered.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *registered = Some(waker.clone());
+        }
+    }
+}
+
+/// Serves one client connection until either side ends it.
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let client = Rc::new(Client::new(peer));
+    let _place = Place::take(&worker, &client);
+    let limits = worker.snapshot().table.client.clone();
+    let io = TokioIo::new(Watched { stream, client: Rc::clone(&client) });
+    let service =
+        hyper::service::service_fn(|request| pipeline::handle(Rc::clone(&worker), Rc::clone(&client), request));
+    // Vectored writes off: one copy is cheaper than a second segment for small messages (measured).
+    let mut connection = http1::Builder::new()
+        .writev(false)
+        .max_headers(limits.max_headers)
+        .max_header_size(limits.max_head)
+        .max_buf_size(limits.max_head.max(64 * 1024))
+        .serve_connection(io, service);
+    let mut told = false;
+    let ended = std::future::poll_fn(|cx| {
+        client.register(cx.waker());
+        if worker.is_draining() && !std::mem::replace(&mut told, true) {
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        Pin::new(&mut connection).poll(cx)
+    });
+    let ended = ended.await;
+    let tunnel = client.tunnel.take();
+    match (ended, tunnel) {
+        (Ok(()), Some(tunnel)) => {
+            client.busy();
+            let parts = connection.into_parts();
+            tunnel::run(tunnel, parts.io.into_inner(), parts.read_buf, &worker).await;
+        }
+        (Err(error), _) => tracing::debug!(%peer, %error, "client connection ended"),
+        (Ok(()), None) => {}
+    }
+}
+
+/// A connection's place among the worker's clients; given back however the task ends.
+struct Place<'a> {
+    worker: &'a Worker,
+    key: usize,
+}
+
+impl<'a> Place<'a> {
+    fn take(worker: &'a Worker, client: &Rc<Client>) -> Place<'a> {
+        Place { worker, key: worker.join(client) }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.worker.leave(self.key);
+        self.worker.plane.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The client's stream, watched.
+pub struct Watched {
+    stream: TcpStream,
+    client: Rc<Client>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.client.cut.get() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.client.read(buf.filled().len() - before);
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Closes a stream politely; the other side may already be gone.
+pub async fn close(mut stream: impl AsyncWrite + Unpin) {
+    let _ = stream.shutdown().await;
+}

@@ -1,0 +1,301 @@
+//! Recording: every attempt that is in flight, and what is booked of it when.
+//!
+//! An attempt is dispatched, gets a response head, and ends. For each latency mark it enters the books when its
+//! head comes or when it is older than the mark, whichever is first (Decisions 4): a sweep over the attempts in
+//! flight books the hung ones, and the same sweep finds those past their timeouts, so no request owns a timer.
+//! For errors it enters the books when it fails or ends, or once it has streamed for [`STREAM_SETTLES`]: a
+//! stream of hours is a success long before it closes. What the client breaks off is booked nowhere.
+//!
+//! Invariant: an attempt is booked at most once per mark and at most once for errors, in the book of the epoch
+//! it was dispatched under.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::bridge::endpoint::Endpoint;
+use crate::bridge::observations::{Cell as ObservedCell, Failure, PoolTally};
+use crate::bridge::table::{Pool, Service};
+use crate::clock::{self, Micros};
+use crate::config::settings::Timeouts;
+use crate::domain::analysis::MARKS;
+use crate::proxy::connection::Client;
+use crate::proxy::worker::{Snapshot, Worker};
+
+/// After this long of streaming an answer counts as good.
+pub const STREAM_SETTLES: Duration = Duration::from_secs(10);
+
+/// Where an attempt goes: indices into a snapshot, which it keeps alive.
+#[derive(Clone)]
+pub struct Place {
+    /// The snapshot that the indices belong to.
+    pub snapshot: Rc<Snapshot>,
+    /// Index of the service.
+    pub service: usize,
+    /// Index of the pool within the service.
+    pub pool: usize,
+    /// The split sent it, so the judge may count it (Decisions 3).
+    pub judged: bool,
+}
+
+impl Place {
+    /// The service.
+    pub fn service(&self) -> &Service {
+        &self.snapshot.table.services[self.service]
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &Pool {
+        &self.service().pools[self.pool]
+    }
+
+    fn cell(&self, worker: usize) -> &ObservedCell {
+        self.service().book.cell(worker, self.pool)
+    }
+
+    fn tally(&self, worker: usize) -> &PoolTally {
+        self.pool().tally.of(worker)
+    }
+
+    /// An attempt that failed before anything could be dispatched.
+    pub fn charge(&self, worker: usize, failure: Failure) {
+        self.tally(worker).failures[failure as usize].add(1);
+        if self.judged {
+            self.cell(worker).settled(true);
+        }
+    }
+
+    /// A further attempt after a failed one.
+    pub fn retried(&self, worker: usize) {
+        self.tally(worker).retries.add(1);
+    }
+}
+
+/// The attempts in flight on one worker.
+#[derive(Default)]
+pub struct InFlight(RefCell<Slab<Entry>>);
+
+struct Entry {
+    place: Place,
+    endpoint: std::sync::Arc<Endpoint>,
+    client: Rc<Client>,
+    upload: Option<Rc<Upload>>,
+    dispatched: Micros,
+    /// When the attempt is given up in its present phase.
+    deadline: Micros,
+    /// When it is given up whatever its phase.
+    last_call: Micros,
+    phase: Phase,
+    idle: Duration,
+    /// Bit per mark: booked already, or not to be booked.
+    marked: u8,
+    settled: bool,
+    moved: bool,
+    expired: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for the response head.
+    Head,
+    /// The response streams since then.
+    Body(Micros),
+    /// A tunnel, which watches itself.
+    Tunnel,
+}
+
+const ALL_MARKED: u8 = u8::MAX;
+const _: () = assert!(MARKS <= 8, "one bit per mark");
+
+/// What an upload tells its attempt.
+#[derive(Default, Debug)]
+pub struct Upload {
+    /// Bytes went up since the last sweep.
+    pub moved: Cell<bool>,
+    /// The client broke off or sent nonsense: not the upstream's fault.
+    pub client_failed: Cell<bool>,
+}
+
+/// An attempt in flight. Dropping it without a word means the client went away: neutral.
+pub struct Attempt {
+    worker: Rc<Worker>,
+    key: usize,
+}
+
+impl InFlight {
+    /// How many attempts are in flight.
+    pub fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// True if nothing is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Books what passed a mark and wakes what passed a deadline.
+    pub fn sweep(&self, worker: usize, now: Micros) {
+        for (_, entry) in self.0.borrow_mut().iter_mut() {
+            entry.sweep(worker, now);
+        }
+    }
+}
+
+impl Entry {
+    fn sweep(&mut self, worker: usize, now: Micros) {
+        let uploaded = self.upload.as_ref().is_some_and(|upload| upload.moved.take());
+        match self.phase {
+            Phase::Tunnel => return,
+            Phase::Head if uploaded => self.deadline = now.after(self.place.service().settings.timeouts.head),
+            Phase::Head => self.mark(worker, now.since(self.dispatched), true),
+            Phase::Body(since) => {
+                if std::mem::take(&mut self.moved) || uploaded {
+                    self.deadline = now.after(self.idle);
+                }
+                if now > since.after(STREAM_SETTLES) {
+                    self.settle(worker, false);
+                }
+            }
+        }
+        if now > self.deadline.min(self.last_call) && !self.expired {
+            self.expired = true;
+            self.client.wake();
+        }
+    }
+
+    /// Books the marks that are decided at this age: all of them once the head is there, else those passed.
+    fn mark(&mut self, worker: usize, age: u64, waiting: bool) {
+        if self.marked == ALL_MARKED {
+            return;
+        }
+        let service = self.place.service();
+        let Some(marks) = service.book.marks_for(self.place.pool) else { return };
+        let cell = service.book.cell(worker, self.place.pool);
+        for (at, mark) in marks.iter().enumerate() {
+            let slow = age > *mark;
+            if self.marked & (1 << at) == 0 && (slow || !waiting) {
+                self.marked |= 1 << at;
+                cell.marked(at, slow);
+            }
+        }
+    }
+
+    fn settle(&mut self, worker: usize, bad: bool) {
+        if self.place.judged && !self.settled {
+            self.place.cell(worker).settled(bad);
+        }
+        self.settled = true;
+    }
+}
+
+impl Attempt {
+    /// The moment of dispatch.
+    pub fn begin(
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        place: Place,
+        endpoint: std::sync::Arc<Endpoint>,
+        upload: Option<Rc<Upload>>,
+    ) -> Attempt {
+        let now = clock::now();
+        let service = place.service();
+        let Timeouts { head, request, idle, .. } = service.settings.timeouts;
+        let last_call = request.map_or(Micros(u64::MAX), |limit| now.after(limit));
+        // Whether latency counts is settled here, not by how the request turns out.
+        let marked = if place.judged && service.book.marks().is_some() { 0 } else { ALL_MARKED };
+        place.tally(worker.index).in_flight.add(1);
+        endpoint.in_flight_of(worker.index).add(1);
+        if place.judged {
+            place.cell(worker.index).opened();
+        }
+        let entry = Entry {
+            client: Rc::clone(client),
+            upload,
+            dispatched: now,
+            deadline: now.after(head),
+            last_call,
+            phase: Phase::Head,
+            idle,
+            marked,
+            settled: false,
+            moved: false,
+            expired: false,
+            place,
+            endpoint,
+        };
+        let key = worker.in_flight.0.borrow_mut().insert(entry);
+        worker.stir();
+        Attempt { worker: Rc::clone(worker), key }
+    }
+
+    /// The response head came. An answer of 500 or above is a failure of the pool.
+    pub fn head(&self, status: u16) {
+        let (worker, now) = (self.worker.index, clock::now());
+        self.with(|entry| {
+            let age = now.since(entry.dispatched);
+            let tally = entry.place.tally(worker);
+            tally.classes[usize::from(status / 100).clamp(1, 5) - 1].add(1);
+            if status >= 500 {
+                entry.settle(worker, true);
+            } else {
+                tally.took(age);
+                entry.mark(worker, age, false);
+            }
+            entry.marked = ALL_MARKED;
+            entry.phase = Phase::Body(now);
+            entry.deadline = now.after(entry.idle);
+        });
+    }
+
+    /// Bytes of the response moved.
+    pub fn moved(&self) {
+        self.with(|entry| entry.moved = true);
+    }
+
+    /// Past a timeout? The sweep decides; the client's task asks when it is woken.
+    pub fn is_expired(&self) -> bool {
+        self.with(|entry| entry.expired)
+    }
+
+    /// The connection became a tunnel: good for the judge, in flight until it closes.
+    pub fn tunnels(&self) {
+        let worker = self.worker.index;
+        self.with(|entry| {
+            entry.settle(worker, false);
+            entry.phase = Phase::Tunnel;
+        });
+    }
+
+    /// The response is complete.
+    pub fn complete(self) {
+        let worker = self.worker.index;
+        self.with(|entry| entry.settle(worker, false));
+    }
+
+    /// The attempt failed by the upstream's fault.
+    pub fn fail(self, failure: Failure) {
+        let worker = self.worker.index;
+        self.with(|entry| {
+            entry.place.tally(worker).failures[failure as usize].add(1);
+            entry.settle(worker, true);
+        });
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Entry) -> T) -> T {
+        act(&mut self.worker.in_flight.0.borrow_mut()[self.key])
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let entry = self.worker.in_flight.0.borrow_mut().remove(self.key);
+        let worker = self.worker.index;
+        entry.place.tally(worker).in_flight.subtract(1);
+        entry.endpoint.in_flight_of(worker).subtract(1);
+        if entry.place.judged {
+            entry.place.cell(worker).closed();
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Tunnels: after a 101 the bytes of a WebSocket are copied both ways, in the client's own task.
+//!
+//! The copy uses a fixed buffer each way, so a slow reader holds the fast side back. A tunnel without a byte
+//! for its idle time is closed; a drain gives it the same grace as any other request.
+//!
+//! Invariant: nothing is tunnelled before the upstream itself answered 101.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::clock::{self, Micros};
+use crate::proxy::connection::{Watched, close};
+use crate::proxy::recorder::Attempt;
+use crate::proxy::upstream::Raw;
+use crate::proxy::worker::Worker;
+
+/// Buffer each way.
+const BUFFER: usize = 16 * 1024;
+/// An open tunnel may be silent for this long: WebSocket clients ping far more often.
+const IDLE: Duration = Duration::from_secs(3_600);
+
+/// The upstream's side of a tunnel, waiting for the client's.
+pub struct Tunnel {
+    /// The upstream's stream.
+    pub raw: Raw,
+    /// Counts as in flight until the tunnel closes.
+    pub attempt: Attempt,
+}
+
+/// Copies both ways until both sides have closed, one fails, or nothing moved for too long.
+pub async fn run(tunnel: Tunnel, client: Watched, early: Bytes, _worker: &Rc<Worker>) {
+    let Tunnel { raw, attempt } = tunnel;
+    let moved = Rc::new(Cell::new(clock::now()));
+    let mut down = Moving { stream: client, moved: Rc::clone(&moved) };
+    let mut up = Moving { stream: raw.stream, moved: Rc::clone(&moved) };
+    let copy = async {
+        // What either side said right behind its head comes first.
+        up.write_all(&early).await?;
+        down.write_all(&raw.early).await?;
+        tokio::io::copy_bidirectional_with_sizes(&mut down, &mut up, BUFFER, BUFFER).await
+    };
+    tokio::select! {
+        copied = copy => drop(copied),
+        () = silence(&moved) => {}
+    }
+    close(down.stream).await;
+    attempt.complete();
+}
+
+async fn silence(moved: &Cell<Micros>) {
+    loop {
+        let quiet = Duration::from_micros(clock::now().since(moved.get()));
+        let Some(left) = IDLE.checked_sub(quiet).filter(|left| !left.is_zero()) else { return };
+        tokio::time::sleep(left).await;
+    }
+}
+
+/// A stream that notes when bytes last moved.
+struct Moving<S> {
+    stream: S,
+    moved: Rc<Cell<Micros>>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Moving<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if polled.is_ready() {
+            self.moved.set(clock::now());
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Moving<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

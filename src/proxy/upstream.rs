@@ -1,0 +1,201 @@
+//! Upstream connections: opened per worker and endpoint, reused last-in first-out, driven by their request.
+//!
+//! A connection has no task of its own: whoever sends a request over it polls it, and while it is idle nobody
+//! does. So the head leaves in the same poll in which the dispatch was decided, which the acknowledgement of a
+//! switch relies on, and no task is woken per request. An idle connection that the server closed is found at its
+//! next use, before a byte of the request is written, or by the sweep.
+//!
+//! Invariant: a connection goes back to the list only if its last exchange ended cleanly on both sides.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::bridge::endpoint::Endpoint;
+use crate::bridge::observations::Failure;
+use crate::clock::{self, Micros};
+use crate::config::settings;
+use crate::proxy::body::Upload;
+use crate::proxy::recorder::Attempt;
+
+/// One open connection to an endpoint.
+pub struct Connection {
+    sender: http1::SendRequest<Upload>,
+    link: http1::Connection<TokioIo<TcpStream>, Upload>,
+    endpoint: Arc<Endpoint>,
+    keep: settings::Connections,
+    idle_since: Micros,
+    /// It has answered a request before.
+    pub is_reused: bool,
+}
+
+/// Why no response head came.
+pub enum Broken {
+    /// Nothing was written; the request is handed back.
+    Unsent(Box<Request<Upload>>),
+    /// The upstream failed.
+    Failed(Failure),
+}
+
+/// What a 101 leaves: the raw stream, and what was read past the head.
+pub struct Raw {
+    /// The stream.
+    pub stream: TcpStream,
+    /// Bytes of the new protocol that came with the head.
+    pub early: bytes::Bytes,
+}
+
+impl Connection {
+    /// Opens a connection within `limit`.
+    ///
+    /// # Errors
+    /// When the endpoint has no address, refuses, or does not answer in time.
+    pub async fn open(
+        endpoint: &Arc<Endpoint>,
+        keep: &settings::Connections,
+        limit: Duration,
+    ) -> io::Result<Box<Connection>> {
+        let address = endpoint.resolved().ok_or_else(|| io::Error::other("the endpoint's name has not resolved"))?;
+        let stream = tokio::time::timeout(limit, TcpStream::connect(address)).await;
+        let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        stream.set_nodelay(true)?;
+        let handshake = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await;
+        let (sender, link) = handshake.map_err(io::Error::other)?;
+        let mut connection = Connection {
+            sender,
+            link,
+            endpoint: Arc::clone(endpoint),
+            keep: keep.clone(),
+            idle_since: clock::now(),
+            is_reused: false,
+        };
+        // One poll makes the sender ready.
+        let _ = connection.link.poll_without_shutdown(&mut Context::from_waker(Waker::noop()));
+        Ok(Box::new(connection))
+    }
+
+    /// Sends a request and waits for its response head; writes within the first poll, without yielding before.
+    ///
+    /// # Errors
+    /// See [`Broken`].
+    pub async fn exchange(
+        &mut self,
+        request: Request<Upload>,
+        attempt: &Attempt,
+    ) -> Result<Response<Incoming>, Broken> {
+        let mut head = std::pin::pin!(self.sender.try_send_request(request));
+        let link = &mut self.link;
+        let answer = std::future::poll_fn(|cx| {
+            if attempt.is_expired() {
+                return Poll::Ready(Err(Broken::Failed(Failure::Timeout)));
+            }
+            // Its own end matters only through the answer, which it settles before it ends.
+            let _ = link.poll_without_shutdown(cx);
+            head.as_mut().poll(cx).map_err(Broken::from)
+        });
+        answer.await
+    }
+
+    /// Drives the connection for the body that it is receiving or sending.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        let _ = self.link.poll_without_shutdown(cx);
+    }
+
+    /// True if the connection can take the next request: its last exchange is over on both sides.
+    fn is_clean(&mut self) -> bool {
+        let idle = Context::from_waker(Waker::noop());
+        let mut idle = idle;
+        self.link.poll_without_shutdown(&mut idle).is_pending() && self.sender.is_ready()
+    }
+
+    /// After a 101: waits until hyper lets go of the stream and takes it.
+    pub async fn into_raw(mut self: Box<Self>) -> Raw {
+        let _ = std::future::poll_fn(|cx| self.link.poll_without_shutdown(cx)).await;
+        let parts = self.link.into_parts();
+        Raw { stream: parts.io.into_inner(), early: parts.read_buf }
+    }
+}
+
+impl From<TrySendError<Request<Upload>>> for Broken {
+    fn from(mut error: TrySendError<Request<Upload>>) -> Broken {
+        match error.take_message() {
+            Some(request) => Broken::Unsent(Box::new(request)),
+            None => Broken::Failed(Failure::Reset),
+        }
+    }
+}
+
+/// The idle connections of one worker, by endpoint.
+#[derive(Default)]
+pub struct Connections(RefCell<HashMap<u64, Vec<Box<Connection>>, BuildHasherDefault<Identity>>>);
+
+/// Endpoint ids are small consecutive numbers: they are their own hash.
+#[derive(Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // The table's control bits come from the top, its place from the bottom.
+        self.0 = id | id << 57;
+    }
+}
+
+impl Connections {
+    /// The connection used last, if one is idle. It may have died since: the exchange finds out before it writes.
+    pub fn take(&self, endpoint: &Endpoint) -> Option<Box<Connection>> {
+        self.0.borrow_mut().get_mut(&endpoint.id)?.pop()
+    }
+
+    /// Puts a connection back, or drops it: unclean, one too many, or its endpoint is gone.
+    pub fn put(&self, mut connection: Box<Connection>) {
+        if connection.endpoint.is_retired() || !connection.is_clean() {
+            return;
+        }
+        let mut lists = self.0.borrow_mut();
+        let list = lists.entry(connection.endpoint.id).or_default();
+        if list.len() < connection.keep.max_idle {
+            connection.idle_since = clock::now();
+            connection.is_reused = true;
+            list.push(connection);
+        }
+    }
+
+    /// Closes what died, was idle for too long, or belongs to an endpoint that is gone.
+    pub fn sweep(&self, now: Micros) {
+        self.0.borrow_mut().retain(|_, list| {
+            list.retain_mut(|connection| {
+                let expires = connection.idle_since.after(connection.keep.idle);
+                !connection.endpoint.is_retired() && now < expires && connection.is_clean()
+            });
+            !list.is_empty()
+        });
+    }
+
+    /// Idle connections held.
+    pub fn len(&self) -> usize {
+        self.0.borrow().values().map(Vec::len).sum()
+    }
+
+    /// True if none is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,239 @@
+//! A worker: one OS thread of the data plane with everything a request needs on that thread.
+//!
+//! It caches the routing table as an `Rc`, so that holding a snapshot touches no memory another worker writes.
+//! A watcher task swaps the cache when the publisher wakes it and reports the version. Because the worker runs
+//! one task at a time, nothing can be dispatched by the old table once the swap is done: that is what makes the
+//! report an acknowledgement (Decisions 1).
+//!
+//! Invariant: the cached snapshot is only replaced by the watcher, and only by a newer one.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+use crate::bridge::table::{Plane, Table, WorkerTally};
+use crate::clock;
+use crate::domain::retry::Budget;
+use crate::proxy::access::AccessBuffer;
+use crate::proxy::connection::Client;
+use crate::proxy::listener;
+use crate::proxy::recorder::InFlight;
+use crate::proxy::upstream::Connections;
+
+/// How often attempts in flight are swept: the grain of timeouts and of hung-request detection.
+const SWEEP: Duration = Duration::from_millis(10);
+/// How often an idle worker looks at its idle connections.
+const IDLE_SWEEP: Duration = Duration::from_millis(250);
+/// Sweeps without anything in flight before the worker slows down.
+const QUIET_SWEEPS: u32 = 100;
+
+/// One worker's view of the table.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The table.
+    pub table: Arc<Table>,
+}
+
+/// Everything of one worker; lives on its thread only.
+pub struct Worker {
+    /// Its number, from 0.
+    pub index: usize,
+    /// What it shares with the control plane.
+    pub plane: Arc<Plane>,
+    /// The attempts in flight.
+    pub in_flight: InFlight,
+    /// Idle upstream connections.
+    pub connections: Connections,
+    /// Open client connections.
+    pub clients: RefCell<Slab<Rc<Client>>>,
+    /// Retries it may still make.
+    pub budget: RefCell<Budget>,
+    /// Finished requests on their way to the access log; `None` when it is off.
+    pub access: Option<AccessBuffer>,
+    snapshot: RefCell<Rc<Snapshot>>,
+    random: Cell<u64>,
+    turn: Cell<u64>,
+    draining: Cell<bool>,
+    quiet: Cell<bool>,
+    stirred: Notify,
+    emptied: Notify,
+}
+
+/// What a worker thread is started with.
+pub struct Start {
+    /// Its number.
+    pub index: usize,
+    /// What it shares with the control plane.
+    pub plane: Arc<Plane>,
+    /// Its own listeners, bound but not yet accepting.
+    pub listeners: Vec<std::net::TcpListener>,
+    /// Where its access log lines go.
+    pub access: Option<AccessBuffer>,
+    /// How long a drain may take.
+    pub grace: Duration,
+}
+
+/// Runs a worker until it has drained; blocks the thread.
+///
+/// # Errors
+/// When the runtime cannot be built or a listener cannot be registered.
+pub fn run(start: Start) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(async move {
+        let worker = Rc::new(Worker::new(&start));
+        worker.take_up();
+        let accepting = start.listeners.into_iter().map(|socket| listener::accept(Rc::clone(&worker), socket));
+        let accepting: Vec<_> = accepting.collect::<std::io::Result<_>>()?;
+        let accepting: Vec<_> = accepting.into_iter().map(tokio::task::spawn_local).collect();
+        let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        watch(&worker).await;
+        for task in accepting {
+            let _ = task.await;
+        }
+        let _ = tokio::time::timeout(start.grace, worker.drained()).await;
+        sweeping.abort();
+        Ok(())
+    })
+}
+
+/// Takes up every new table until the process drains.
+async fn watch(worker: &Rc<Worker>) {
+    while !worker.plane.roster.is_draining() {
+        worker.plane.roster.woken(worker.index).await;
+        worker.take_up();
+    }
+    worker.draining.set(true);
+    worker.clients.borrow().iter().for_each(|(_, client)| client.wake());
+    // Tables still change while the last requests end: rollbacks included.
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        loop {
+            worker.plane.roster.woken(worker.index).await;
+            worker.take_up();
+        }
+    });
+}
+
+/// Sweeps attempts, idle connections and silent clients.
+async fn sweep(worker: Rc<Worker>) {
+    let mut without = 0;
+    let mut housekeeping = clock::now();
+    loop {
+        let pace = if worker.quiet.get() { IDLE_SWEEP } else { SWEEP };
+        let _ = tokio::time::timeout(pace, worker.stirred.notified()).await;
+        let now = clock::now();
+        worker.in_flight.sweep(worker.index, now);
+        without = if worker.in_flight.is_empty() { without + 1 } else { 0 };
+        worker.quiet.set(without > QUIET_SWEEPS);
+        if now.since(housekeeping) >= IDLE_SWEEP.as_micros() as u64 {
+            housekeeping = now;
+            worker.connections.sweep(now);
+            let table = worker.snapshot();
+            worker.clients.borrow().iter().for_each(|(_, client)| client.sweep(now, &table.table.client));
+        }
+        if let Some(access) = &worker.access {
+            access.flush(&worker.tally().log_dropped);
+        }
+    }
+}
+
+impl Worker {
+    fn new(start: &Start) -> Worker {
+        Worker {
+            index: start.index,
+            plane: Arc::clone(&start.plane),
+            in_flight: InFlight::default(),
+            connections: Connections::default(),
+            clients: RefCell::default(),
+            budget: RefCell::default(),
+            access: start.access.clone(),
+            snapshot: RefCell::new(Rc::new(Snapshot { table: Arc::new(Table::empty()) })),
+            random: Cell::new(fastrand::u64(..) | 1),
+            turn: Cell::default(),
+            draining: Cell::default(),
+            quiet: Cell::default(),
+            stirred: Notify::new(),
+            emptied: Notify::new(),
+        }
+    }
+
+    /// The current snapshot.
+    pub fn snapshot(&self) -> Rc<Snapshot> {
+        Rc::clone(&self.snapshot.borrow())
+    }
+
+    /// True if `snapshot` is still the current one.
+    pub fn is_current(&self, snapshot: &Rc<Snapshot>) -> bool {
+        Rc::ptr_eq(snapshot, &self.snapshot.borrow())
+    }
+
+    fn take_up(&self) {
+        let table = self.plane.table.load_full();
+        let version = table.version;
+        // The old snapshot is let go after the swap, outside the borrow.
+        let old = self.snapshot.replace(Rc::new(Snapshot { table }));
+        drop(old);
+        self.plane.roster.report(self.index, version);
+    }
+
+    /// This worker's own counters.
+    pub fn tally(&self) -> &WorkerTally {
+        self.plane.workers.of(self.index)
+    }
+
+    /// Fresh pseudo-random bits (xorshift64*): for balancing and request ids, never for secrets.
+    pub fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Counts up by one at each call.
+    pub fn turn(&self) -> u64 {
+        self.turn.replace(self.turn.get().wrapping_add(1))
+    }
+
+    /// No new requests: answer what is there and close.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Something is in flight: sweep at full pace.
+    pub fn stir(&self) {
+        if self.quiet.replace(false) {
+            self.stirred.notify_one();
+        }
+    }
+
+    /// A client connection opened.
+    pub fn join(&self, client: &Rc<Client>) -> usize {
+        self.tally().accepted.add(1);
+        self.tally().open.add(1);
+        self.clients.borrow_mut().insert(Rc::clone(client))
+    }
+
+    /// A client connection closed.
+    pub fn leave(&self, key: usize) {
+        self.clients.borrow_mut().remove(key);
+        self.tally().open.subtract(1);
+        if self.clients.borrow().is_empty() {
+            self.emptied.notify_one();
+        }
+    }
+
+    async fn drained(&self) {
+        while !self.clients.borrow().is_empty() {
+            self.emptied.notified().await;
+        }
+        if let Some(access) = &self.access {
+            access.flush(&self.tally().log_dropped);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Every metric: its name, what it means, its labels. Nothing else names one.
+//!
+//! Invariant: names end in their unit (`_seconds`, `_total` for counters) and begin with `teal_`.
+
+/// A metric's name and meaning.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// As exported.
+    pub name: &'static str,
+    /// As exported under `# HELP`.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($ident:ident = $name:literal, $help:literal;)*) => {
+        $(#[doc = $help] pub const $ident: Metric = Metric { name: $name, help: $help };)*
+        /// All of them, for the tests that guard the names.
+        pub const ALL: &[Metric] = &[$($ident),*];
+    };
+}
+
+metrics! {
+    BUILD_INFO = "teal_build_info", "Always 1; the label carries the version.";
+    TABLE_VERSION = "teal_table_version", "Version of the routing table that every worker has taken up.";
+    RELOAD_OK = "teal_config_last_reload_successful", "1 if the last reload of the configuration was taken, 0 if it was refused.";
+    CONNECTIONS_OPEN = "teal_client_connections", "Client connections open now.";
+    CONNECTIONS_ACCEPTED = "teal_client_connections_accepted_total", "Client connections accepted.";
+    REQUESTS_REFUSED = "teal_requests_refused_total", "Requests answered by Teal itself: malformed, or no service claims them.";
+    ACCESS_LOG_DROPPED = "teal_access_log_dropped_total", "Access log lines dropped because the log could not keep up.";
+    RESPONSES = "teal_pool_responses_total", "Response heads received from a pool, by status class.";
+    FAILURES = "teal_pool_failures_total", "Attempts at a pool that failed, by kind.";
+    RETRIES = "teal_pool_retries_total", "Further attempts after a failed one.";
+    LATENCY = "teal_pool_latency_seconds", "Dispatch to response head of answers below 500.";
+    IN_FLIGHT = "teal_pool_in_flight", "Attempts at a pool that have not ended.";
+    SHARE = "teal_pool_share_ratio", "Share of traffic of a pool, 0 to 1.";
+    ACTIVE = "teal_pool_active", "1 for the pool that rollbacks return to.";
+    EPOCH = "teal_service_weight_epoch", "Counts changes of a service's split.";
+    ENDPOINT_HEALTHY = "teal_endpoint_healthy", "1 if an endpoint may be given requests.";
+    EVIDENCE = "teal_judge_evidence_ratio", "Evidence that the canary is worse, as a share of what a rollback needs.";
+    ROLLBACKS = "teal_service_rollbacks_total", "Rollbacks since the process began, by who asked for them.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_and_are_unique() {
+        let mut seen = std::collections::HashSet::new();
+        for Metric { name, help } in ALL {
+            assert!(name.starts_with("teal_") && seen.insert(name), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert!(help.ends_with('.'), "{name}");
+        }
+    }
+}
