@@ -3,6 +3,7 @@
 pub mod bridge;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod domain;
 pub mod proxy;
 pub mod telemetry;

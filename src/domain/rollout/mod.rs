@@ -1,3 +1,7 @@
 //! The rollout: its plan and its state machine.
 
+pub mod event;
+pub mod machine;
 pub mod plan;
+#[cfg(test)]
+mod tests;
