@@ -1,6 +1,9 @@
-//! The control plane: everything that decides slowly and may touch a disk or a socket of its own.
+//! CONTROL PLANE: what decides about traffic, on threads of its own.
 //!
-//! Invariant: nothing here runs on a worker's thread, and no worker waits for anything here.
+//! It publishes tables to the data plane and reads observations from it; it never stands on a request's path.
 
+pub mod command;
+pub mod controller;
+pub mod events;
 pub mod state;
 pub mod store;
