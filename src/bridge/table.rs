@@ -50,7 +50,7 @@ pub struct Table {
     /// Counts tables; higher is newer.
     pub version: u64,
     /// From host and path to an index into `services`.
-    pub router: Router,
+    pub router: Arc<Router>,
     /// All services.
     pub services: Vec<Arc<Service>>,
     /// Limits of client connections.
@@ -149,7 +149,7 @@ impl Table {
 
     /// The table of a process that has no services yet.
     pub fn empty() -> Table {
-        Table { version: 0, router: Router::default(), services: Vec::new(), client: settings::Client::default() }
+        Table { version: 0, router: Arc::default(), services: Vec::new(), client: settings::Client::default() }
     }
 }
 

@@ -1,0 +1,204 @@
+//! Active health checks, and the resolving of endpoint names: one small task per endpoint.
+//!
+//! The first result decides at once; after that an endpoint changes sides only after several results in a row, so
+//! that one lost packet takes nobody out. Checks are jittered so that a fleet does not probe in step.
+//!
+//! Invariant: only endpoints of the current table are checked.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::bridge::endpoint::{Endpoint, Health};
+use crate::bridge::table::{Plane, Service};
+use crate::config::settings::{self, Probe};
+use crate::control::events::Events;
+
+/// How often the set of endpoints is compared with the table.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often a name is resolved again. Its TTL is not visible through the system's resolver.
+const RESOLVE: Duration = Duration::from_secs(10);
+
+/// Checks every endpoint of the current table until dropped.
+pub async fn run(plane: Arc<Plane>, events: Arc<Events>) {
+    let mut version = 0;
+    let mut checks: HashMap<u64, Check> = HashMap::new();
+    loop {
+        let table = plane.table.load_full();
+        if std::mem::replace(&mut version, table.version) != table.version {
+            let mut wanted = HashMap::new();
+            for service in &table.services {
+                for endpoint in service.pools.iter().flat_map(|pool| &pool.endpoints) {
+                    let kept = checks.remove(&endpoint.id).filter(|check| *check.settings == service.settings.health);
+                    wanted.insert(endpoint.id, kept.unwrap_or_else(|| Check::start(service, endpoint, &events)));
+                }
+            }
+            checks = wanted;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The running check of one endpoint; ends when dropped.
+struct Check {
+    settings: Box<settings::Health>,
+    task: JoinHandle<()>,
+}
+
+impl Check {
+    fn start(service: &Service, endpoint: &Arc<Endpoint>, events: &Arc<Events>) -> Check {
+        let health = service.settings.health.clone();
+        let name = service.settings.name.clone();
+        let task = tokio::spawn(watch(name, Arc::clone(endpoint), health.clone(), Arc::clone(events)));
+        Check { settings: Box::new(health), task }
+    }
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn watch(service: String, endpoint: Arc<Endpoint>, health: settings::Health, events: Arc<Events>) {
+    let mut streak = Streak::default();
+    let mut resolved: Option<tokio::time::Instant> = None;
+    loop {
+        if resolved.is_none_or(|at| at.elapsed() >= RESOLVE) {
+            resolve(&endpoint).await;
+            resolved = Some(tokio::time::Instant::now());
+        }
+        if health.probe == Probe::Off {
+            endpoint.set_health(Health::Unknown);
+        } else {
+            let passed = check(&endpoint, &health).await;
+            let before = endpoint.health();
+            let after = streak.next(before, passed.is_ok(), &health);
+            endpoint.set_health(after);
+            if before != after && (before != Health::Unknown || after == Health::Unhealthy) {
+                let why = passed.err().map_or(String::new(), |error| format!(": {error}"));
+                let word = if after == Health::Healthy { "healthy" } else { "unhealthy" };
+                events.tell("health", Some(&service), None, format!("{} is {word}{why}", endpoint.address));
+            }
+        }
+        tokio::time::sleep(jittered(health.interval)).await;
+    }
+}
+
+/// A tenth more or less.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// Results of the same kind in a row.
+#[derive(Debug, Default)]
+struct Streak {
+    passed: bool,
+    length: u32,
+}
+
+impl Streak {
+    /// The health that follows from one more result.
+    fn next(&mut self, before: Health, passed: bool, health: &settings::Health) -> Health {
+        self.length = if self.passed == passed { self.length.saturating_add(1) } else { 1 };
+        self.passed = passed;
+        match (before, passed) {
+            (Health::Unknown, true) => Health::Healthy,
+            (Health::Unknown, false) => Health::Unhealthy,
+            (Health::Healthy, false) if self.length >= health.unhealthy_after => Health::Unhealthy,
+            (Health::Unhealthy, true) if self.length >= health.healthy_after => Health::Healthy,
+            (unchanged, _) => unchanged,
+        }
+    }
+}
+
+/// Looks the endpoint's name up; a failure keeps the last address.
+pub async fn resolve(endpoint: &Endpoint) {
+    if endpoint.address.host.parse::<std::net::IpAddr>().is_ok() {
+        return;
+    }
+    let found = tokio::net::lookup_host((endpoint.address.host.as_str(), endpoint.address.port)).await;
+    match found.map(|mut addresses| addresses.next()) {
+        Ok(Some(address)) => endpoint.resolve(address),
+        Ok(None) => tracing::warn!(endpoint = %endpoint.address, "the name has no address"),
+        Err(error) => tracing::warn!(endpoint = %endpoint.address, %error, "the name did not resolve"),
+    }
+}
+
+/// One check.
+///
+/// # Errors
+/// Says in which way the endpoint is not well.
+pub async fn check(endpoint: &Endpoint, health: &settings::Health) -> Result<(), String> {
+    let address = endpoint.resolved().ok_or("its name has not resolved")?;
+    let probe = async {
+        match &health.probe {
+            Probe::Off => Ok(()),
+            Probe::Connect => TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string()),
+            Probe::Get(path) => get(address, &endpoint.address, path).await,
+        }
+    };
+    let limit = tokio::time::timeout(health.timeout, probe).await;
+    limit.unwrap_or_else(|_| Err(format!("no answer within {}", humantime::format_duration(health.timeout))))
+}
+
+async fn get(address: SocketAddr, named: &settings::Address, path: &str) -> Result<(), String> {
+    let said = |error: hyper::Error| error.to_string();
+    let stream = TcpStream::connect(address).await.map_err(|error: io::Error| error.to_string())?;
+    let (mut sender, link) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
+    let host = named.to_string();
+    let request = http::Request::get(path)
+        .header(http::header::HOST, host.trim_start_matches("http://"))
+        .header(http::header::USER_AGENT, concat!("teal-health/", env!("CARGO_PKG_VERSION")))
+        .header(http::header::CONNECTION, "close")
+        .body(Empty::<bytes::Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    let response = tokio::select! {
+        biased;
+        response = &mut answer => response,
+        // The link may end in the very poll that delivered the answer.
+        _ = link => answer.await,
+    };
+    match response.map_err(said)?.status() {
+        status if status.is_success() => Ok(()),
+        status => Err(format!("answered {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_result_decides_and_then_it_takes_several_in_a_row() {
+        let health = settings::Health::default();
+        let mut streak = Streak::default();
+        let mut now = Health::Unknown;
+        let mut feed = |passed: bool| {
+            now = streak.next(now, passed, &health);
+            now == Health::Healthy
+        };
+        let results = [true, false, false, true, false, false, false, true, false, true, true];
+        let expected = [true, true, true, true, true, true, false, false, false, false, true];
+        assert_eq!(results.map(&mut feed), expected);
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_fails_its_check_and_an_open_one_passes() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let endpoint = Endpoint::new(1, settings::Address { host: "127.0.0.1".into(), port }, 1);
+        let health = settings::Health { timeout: Duration::from_secs(5), ..settings::Health::default() };
+        assert_eq!(check(&endpoint, &health).await, Ok(()));
+        drop(listener);
+        assert!(check(&endpoint, &health).await.is_err());
+    }
+}

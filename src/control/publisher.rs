@@ -1,0 +1,255 @@
+//! The publisher: the one writer of the routing table.
+//!
+//! Both the driver (forward moves) and the judge (rollbacks) publish through it, each call under a short lock that
+//! is never held across I/O. A forward move names the epoch it leads to; a rollback that got in between has already
+//! used that epoch, so the move is refused as overtaken: late weights always lose against a rollback.
+//!
+//! Invariants: versions and epochs only rise; every table's shares sum to 100 %; endpoints and tallies keep their
+//! identity from table to table while pool and address stay the same.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::bridge::counters::PerWorker;
+use crate::bridge::endpoint::Endpoint;
+use crate::bridge::observations::{Book, PoolTally, latency_of};
+use crate::bridge::table::{Plane, Pool, Service, Table};
+use crate::config::settings::{self, Address, Settings};
+use crate::control::state::ServiceState;
+use crate::domain::analysis::Marks;
+use crate::domain::route::{Claim, Router};
+use crate::domain::split::{self, Share, Slot};
+
+/// Writes tables.
+pub struct Publisher {
+    plane: Arc<Plane>,
+    workers: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    version: u64,
+    next_endpoint: u64,
+    pools: HashMap<(String, String), Live>,
+}
+
+/// What a pool keeps from table to table.
+struct Live {
+    endpoints: HashMap<Address, Arc<Endpoint>>,
+    tally: Arc<PerWorker<PoolTally>>,
+}
+
+/// A published table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its version.
+    pub version: u64,
+    /// The service's epoch in it.
+    pub epoch: u64,
+    /// False if the table before it said the same already.
+    pub changed: bool,
+}
+
+/// Somebody published a newer split first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a newer split (epoch {current}) was published meanwhile")]
+pub struct Overtaken {
+    /// The epoch that is published.
+    pub current: u64,
+}
+
+impl Publisher {
+    /// A publisher for a plane of `workers`.
+    pub fn new(plane: Arc<Plane>, workers: usize) -> Publisher {
+        Publisher { plane, workers, inner: Mutex::default() }
+    }
+
+    /// Publishes all services of `settings`; `state` gives the run-time state of each by name.
+    pub fn install(&self, settings: &Settings, state: impl Fn(&str) -> ServiceState) -> u64 {
+        let mut inner = self.lock();
+        let before = self.plane.table.load_full();
+        let claim = |service: &settings::Service| (service.name.clone(), service.hosts.clone(), service.paths.clone());
+        let owned: Vec<_> = settings.services.iter().map(claim).collect();
+        let claims: Vec<_> = owned.iter().map(|(service, hosts, paths)| Claim { service, hosts, paths }).collect();
+        let router = Router::build(&claims).expect("settings never hold two services with one claim");
+        let services = settings.services.iter().map(|service| {
+            let known = before.services.iter().find(|known| known.settings.name == service.name);
+            let same = known.filter(|known| *known.settings == *service).map(|known| Arc::clone(&known.settings));
+            let definition = same.unwrap_or_else(|| Arc::new(service.clone()));
+            Arc::new(self.build(&mut inner, definition, &state(&service.name), known.map(Arc::as_ref)))
+        });
+        let services: Vec<_> = services.collect();
+        retire(&mut inner, &services);
+        self.store(&mut inner, Arc::new(router), services, settings.client.clone())
+    }
+
+    /// Publishes a new split of one service; `state.epoch` must be newer than the published one.
+    ///
+    /// # Errors
+    /// When a rollback or another change was published first, or the service is gone.
+    pub fn shift(&self, name: &str, state: &ServiceState) -> Result<Published, Overtaken> {
+        let mut inner = self.lock();
+        let before = self.plane.table.load_full();
+        let Some((index, known)) = find(&before, name) else { return Err(Overtaken { current: u64::MAX }) };
+        if state.epoch <= known.epoch {
+            return Err(Overtaken { current: known.epoch });
+        }
+        let service = self.build(&mut inner, Arc::clone(&known.settings), state, Some(known));
+        Ok(self.replace(&mut inner, &before, index, service))
+    }
+
+    /// All traffic of a service to its active pool, now: no store, no majority, no network (Decisions 12).
+    ///
+    /// `None` if there is no such service.
+    pub fn revert(&self, name: &str) -> Option<Published> {
+        let mut inner = self.lock();
+        let before = self.plane.table.load_full();
+        let (index, known) = find(&before, name)?;
+        if known.share(known.active) == Share::ALL {
+            return Some(Published { version: before.version, epoch: known.epoch, changed: false });
+        }
+        let mut service = Service {
+            settings: Arc::clone(&known.settings),
+            epoch: known.epoch + 1,
+            active: known.active,
+            split: known.split.clone(),
+            pools: known.pools.clone(),
+            book: Arc::clone(&known.book),
+        };
+        for (at, slot) in service.split.iter_mut().enumerate() {
+            if !slot.share.is_none() && at != known.active {
+                service.pools[at] = Arc::new(Pool { rolled_back: true, ..share_of(&known.pools[at]) });
+            }
+            slot.share = if at == known.active { Share::ALL } else { Share::NONE };
+        }
+        service.book = self.book(&service);
+        Some(self.replace(&mut inner, &before, index, service))
+    }
+
+    /// The epoch that is published for a service.
+    pub fn epoch(&self, name: &str) -> Option<u64> {
+        find(&self.plane.table.load(), name).map(|(_, service)| service.epoch)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic inside leaves at worst an unpublished table behind: the next call starts from what is published.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn build(
+        &self,
+        inner: &mut Inner,
+        settings: Arc<settings::Service>,
+        state: &ServiceState,
+        known: Option<&Service>,
+    ) -> Service {
+        let pools: Vec<_> = settings
+            .pools
+            .iter()
+            .map(|pool| {
+                let rolled_back = state.rolled_back.contains(&pool.name);
+                Arc::new(self.pool(inner, &settings.name, pool, rolled_back))
+            })
+            .collect();
+        let slot = |pool: &settings::Pool| Slot { seed: split::seed(&pool.name, state.salt), share: state.share(&pool.name) };
+        let active = settings.pools.iter().position(|pool| pool.name == state.active).unwrap_or(settings.active);
+        let split = settings.pools.iter().map(slot).collect();
+        let names = |pools: &[Arc<Pool>]| pools.iter().map(|pool| pool.name.clone()).collect::<Vec<_>>();
+        let same = known.filter(|known| known.epoch == state.epoch && names(&known.pools) == names(&pools));
+        let old_book = same.map(|known| Arc::clone(&known.book));
+        // A placeholder for the moment: the book needs the service it belongs to.
+        let none = || Arc::new(Book::new(state.epoch, active, 0, 0, None));
+        let mut service = Service {
+            epoch: state.epoch,
+            active,
+            split,
+            pools,
+            book: old_book.clone().unwrap_or_else(none),
+            settings,
+        };
+        if old_book.is_none() {
+            service.book = self.book(&service);
+        }
+        service
+    }
+
+    /// An empty book; its latency marks come from what the active pool did so far, if that is enough.
+    fn book(&self, service: &Service) -> Arc<Book> {
+        let past = latency_of(&service.pools[service.active].tally);
+        let marks = Marks::learn(&past, &service.settings.analysis);
+        Arc::new(Book::new(service.epoch, service.active, service.pools.len(), self.workers, marks))
+    }
+
+    fn pool(&self, inner: &mut Inner, service: &str, pool: &settings::Pool, rolled_back: bool) -> Pool {
+        let workers = self.workers;
+        let Inner { pools, next_endpoint, .. } = inner;
+        let live = pools.entry((service.to_owned(), pool.name.clone())).or_insert_with(|| Live {
+            endpoints: HashMap::new(),
+            tally: Arc::new(PerWorker::new(workers)),
+        });
+        let mut endpoint = |address: &Address| {
+            let known = live.endpoints.entry(address.clone()).or_insert_with(|| {
+                *next_endpoint += 1;
+                Arc::new(Endpoint::new(*next_endpoint, address.clone(), workers))
+            });
+            Arc::clone(known)
+        };
+        let endpoints = pool.endpoints.iter().map(&mut endpoint).collect();
+        Pool { name: pool.name.clone(), rolled_back, endpoints, tally: Arc::clone(&live.tally) }
+    }
+
+    fn replace(&self, inner: &mut Inner, before: &Table, index: usize, service: Service) -> Published {
+        let epoch = service.epoch;
+        let mut services = before.services.clone();
+        services[index] = Arc::new(service);
+        let version = self.store(inner, Arc::clone(&before.router), services, before.client.clone());
+        Published { version, epoch, changed: true }
+    }
+
+    fn store(
+        &self,
+        inner: &mut Inner,
+        router: Arc<Router>,
+        services: Vec<Arc<Service>>,
+        client: settings::Client,
+    ) -> u64 {
+        inner.version += 1;
+        self.plane.table.store(Arc::new(Table { version: inner.version, router, services, client }));
+        self.plane.roster.wake_all();
+        inner.version
+    }
+}
+
+fn find<'a>(table: &'a Table, name: &str) -> Option<(usize, &'a Service)> {
+    let named = |(_, service): &(usize, &Arc<Service>)| service.settings.name == name;
+    table.services.iter().enumerate().find(named).map(|(index, service)| (index, service.as_ref()))
+}
+
+fn share_of(pool: &Pool) -> Pool {
+    Pool {
+        name: pool.name.clone(),
+        rolled_back: pool.rolled_back,
+        endpoints: pool.endpoints.clone(),
+        tally: Arc::clone(&pool.tally),
+    }
+}
+
+/// Forgets pools and endpoints that no service names any more.
+fn retire(inner: &mut Inner, services: &[Arc<Service>]) {
+    let named = |service: &str, pool: &str| {
+        let service = services.iter().find(|known| known.settings.name == service)?;
+        service.pools.iter().find(|known| known.name == pool)
+    };
+    inner.pools.retain(|(service, name), live| {
+        let pool = named(service, name);
+        live.endpoints.retain(|_, endpoint| {
+            let kept = pool.is_some_and(|pool| pool.endpoints.iter().any(|other| other.id == endpoint.id));
+            if !kept {
+                endpoint.retire();
+            }
+            kept
+        });
+        pool.is_some()
+    });
+}
