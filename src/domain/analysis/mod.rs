@@ -1,6 +1,28 @@
 //! Analysis: compares canary and baseline and says what follows.
+//!
+//! The data plane counts what each pool finished ([`Block`]); the [`Comparator`] turns the counts into
+//! evidence, once per tick. Evidence that the canary is worse is a [`Finding`], evidence that it is not
+//! worse is an [`Approval`]. Neither needs the other: between them lies "not yet known", and no traffic is
+//! exactly that, never success.
+//!
+//! Invariant: no clock and no chance; the same counts in the same ticks give the same bits.
 
-use std::time::Duration;
+mod approval;
+mod comparator;
+mod evidence;
+mod finding;
+mod marks;
+mod state;
+mod text;
+mod units;
+
+pub use approval::{Approval, Claim};
+pub use comparator::Comparator;
+pub use evidence::Evidence;
+pub use finding::{Finding, Metric};
+pub use marks::{LEARN_FROM, LEAST_SLACK, MARKS, Marks, QUANTILES, Quantile, THRESHOLDS};
+pub use state::{InvalidState, MAX_OPEN, OpenBlock, State, StepEvidence};
+pub use units::{Arm, Block, Pair, Total, Units};
 
 /// How a service's canary is judged. See `domain::stats` for the tests behind the numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,32 +60,5 @@ impl Default for Policy {
     }
 }
 
-/// Placeholder so that the skeleton compiles; replaced by the comparator.
-pub type Dwell = Duration;
-
-/// stub
-pub const MARKS: usize = 8;
-/// stub
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Units {
-    /** n */
-    pub n: u32,
-    /** bad */
-    pub bad: u32,
-}
-/// stub
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Arm {
-    /** e */
-    pub errors: Units,
-    /** s */
-    pub slow: [Units; MARKS],
-}
-/// stub
-#[derive(Clone, Debug)]
-pub struct Marks {
-    /** b */
-    pub baseline: [u64; MARKS],
-    /** c */
-    pub canary: [u64; MARKS],
-}
+#[cfg(test)]
+mod tests;
