@@ -5,5 +5,7 @@
 pub mod command;
 pub mod controller;
 pub mod events;
+pub mod health;
+pub mod publisher;
 pub mod state;
 pub mod store;
