@@ -46,7 +46,6 @@ struct State {
     /// What happened since the last completed sync.
     unsynced: Vec<Operation>,
     life: Life,
-    operations: u64,
     syncs: u64,
 }
 
@@ -95,11 +94,6 @@ impl Disk {
     /// True once an operation was refused.
     pub(crate) fn is_dead(&self) -> bool {
         self.lock().life == Life::Dead
-    }
-
-    /// Writes, resizes and syncs that succeeded.
-    pub(crate) fn operations(&self) -> u64 {
-        self.lock().operations
     }
 
     /// Syncs that succeeded.
@@ -192,7 +186,6 @@ impl CrashBackend {
             Life::Left(left) => state.life = Life::Left(left - 1),
             Life::Endless => {}
         }
-        state.operations += 1;
         match operation {
             Some(operation) => {
                 operation.apply(&mut state.seen);

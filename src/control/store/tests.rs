@@ -243,8 +243,10 @@ fn play_until(operations: u64) -> (Disk, ServiceState, Option<ServiceState>, boo
     let mut script = Script { store: &mut store, acknowledged: fresh(), underway: None };
     let finished = script.play().is_ok();
     let Script { acknowledged, underway, .. } = script;
-    // A killed process does not close its store; what a dead disk is still told changes nothing.
-    disk.die_after(0);
+    // A killed process does not close its store.
+    if !disk.is_dead() {
+        disk.die_after(0);
+    }
     drop(store);
     (disk, acknowledged, underway, finished)
 }
@@ -272,6 +274,27 @@ fn a_crash_at_any_operation_resumes_what_was_acknowledged_or_something_safer() {
         points += 1;
     }
     assert!(points > 50, "the script is too short to mean anything: {points} operations");
+}
+
+#[test]
+fn a_second_crash_inside_the_recovery_from_the_first_loses_nothing() {
+    for first in (0..60).step_by(7) {
+        let (disk, acknowledged, underway, _) = play_until(first);
+        for second in 0.. {
+            let survivor = disk.survivor(Kept::Some(first));
+            survivor.die_after(second);
+            let recovered = Store::with_backend(survivor.backend()).is_ok();
+            let at = format!("operations {first} and {second}");
+            let again = survivor.survivor(Kept::Some(second));
+            let mut store = Store::with_backend(again.backend()).unwrap_or_else(|error| panic!("{at}: {error}"));
+            let loaded = store.load().unwrap_or_else(|error| panic!("{at}: {error}"));
+            let state = shop(&loaded);
+            assert!(*state == acknowledged || Some(state) == underway.as_ref(), "{at}: {state:?}");
+            if recovered && !survivor.is_dead() {
+                break;
+            }
+        }
+    }
 }
 
 #[test]
