@@ -63,8 +63,8 @@ pub(super) enum Fault {
     Damaged(String),
     /// Written by a newer Teal, in this format.
     Newer(u64),
-    /// An intent without a settled state.
-    Unsettled(String),
+    /// The caller's fault: the batch cannot be written.
+    Refused(StoreError),
 }
 
 impl Fault {
@@ -74,7 +74,7 @@ impl Fault {
         match self {
             Fault::Damaged(detail) => StoreError::Corrupt { place, detail },
             Fault::Newer(found) => StoreError::Newer { place, found, known: FORMAT },
-            Fault::Unsettled(service) => StoreError::Unsettled { service },
+            Fault::Refused(error) => error,
             Fault::Engine(
                 error @ (redb::Error::Corrupted(_)
                 | redb::Error::TableTypeMismatch { .. }

@@ -40,6 +40,10 @@ use crate::control::state::{Finished, ServiceState};
 /// Ended rollouts kept per service: years of deploys, a few megabytes.
 const HISTORY_LIMIT: u64 = 1_000;
 
+/// Evidence kept per service, in bytes: histograms of a few strata take some hundred kilobytes, and each
+/// write of it must fit the engine's cache.
+const EVIDENCE_LIMIT: usize = 1 << 20;
+
 /// Everything a restart resumes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
@@ -175,7 +179,7 @@ fn put(transaction: &WriteTransaction, write: &Write) -> Result<(), Fault> {
     match write {
         Write::Intent(service, state) => {
             if transaction.open_table(SETTLED)?.get(service.as_str())?.is_none() {
-                return Err(Fault::Unsettled(service.clone()));
+                return Err(Fault::Refused(StoreError::Unsettled { service: service.clone() }));
             }
             transaction.open_table(INTENTS)?.insert(service.as_str(), record::encode_state(state).as_slice())?;
         }
@@ -184,6 +188,10 @@ fn put(transaction: &WriteTransaction, write: &Write) -> Result<(), Fault> {
             transaction.open_table(INTENTS)?.remove(service.as_str())?;
         }
         Write::Finish(finished) => put_finished(transaction, finished)?,
+        Write::Evidence(service, bytes) if bytes.len() > EVIDENCE_LIMIT => {
+            let (service, bytes, limit) = (service.clone(), bytes.len(), EVIDENCE_LIMIT);
+            return Err(Fault::Refused(StoreError::TooLarge { service, bytes, limit }));
+        }
         Write::Evidence(service, bytes) => {
             transaction.open_table(EVIDENCE)?.insert(service.as_str(), bytes.as_slice())?;
         }

@@ -69,6 +69,14 @@ fn a_service_that_was_never_settled_cannot_move_and_nothing_of_the_batch_is_writ
 }
 
 #[test]
+fn evidence_has_a_limit() {
+    let mut store = Store::ephemeral().unwrap();
+    store.commit(&Batch::new().evidence(SHOP, vec![0; EVIDENCE_LIMIT])).unwrap();
+    let error = store.commit(&Batch::new().evidence(SHOP, vec![0; EVIDENCE_LIMIT + 1])).unwrap_err();
+    assert_eq!(error.to_string(), "evidence on service shop has 1048577 bytes, more than the 1048576 that are kept");
+}
+
+#[test]
 fn the_history_keeps_the_newest_thousand_and_counts_an_id_once() {
     let mut store = Store::ephemeral().unwrap();
     let batch = (0..1_005).fold(Batch::new(), |batch, n| batch.finish(finished(&format!("r{n}"))));
