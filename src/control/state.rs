@@ -81,3 +81,22 @@ impl ServiceState {
         self.give(pool, Share::NONE);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_pool_gets_the_active_one_gives() {
+        let mut state = ServiceState::new("blue", "ann", UnixMillis(0));
+        let five = Share::from_basis_points(500).unwrap();
+        state.give("green", five);
+        assert_eq!((state.share("blue"), state.share("green"), state.canary_share()), (five.rest(), five, five));
+        state.give("blue", five);
+        assert_eq!((state.share("blue"), state.canary_share(), state.shares.len()), (Share::ALL, Share::NONE, 1));
+        state.rolled_back.insert("green".to_owned());
+        state.activate("green");
+        assert_eq!((state.share("green"), state.share("blue"), state.epoch), (Share::ALL, Share::NONE, 3));
+        assert!(state.rolled_back.is_empty() && state.active == "green");
+    }
+}

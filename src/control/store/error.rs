@@ -56,6 +56,16 @@ pub enum StoreError {
         /// The service.
         service: String,
     },
+    /// Evidence beyond the limit; nothing was written.
+    #[error("evidence on service {service} has {bytes} bytes, more than the {limit} that are kept")]
+    TooLarge {
+        /// The service.
+        service: String,
+        /// Its size.
+        bytes: usize,
+        /// The most that is kept.
+        limit: usize,
+    },
     /// The journal was closed.
     #[error("the state is closed: this process is shutting down")]
     Closed,

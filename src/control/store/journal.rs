@@ -101,7 +101,11 @@ fn serve(mut store: Store, mut queue: mpsc::Receiver<Request>) {
         // A caller that went away does not need its answer.
         match request {
             Request::Write(batch, answer) => drop(answer.send(store.commit(&batch))),
-            Request::WriteLater(batch) => drop(store.commit(&batch)),
+            Request::WriteLater(batch) => {
+                if let Err(error) = store.commit(&batch) {
+                    tracing::warn!(%error, "evidence was not written");
+                }
+            }
             Request::History(service, limit, answer) => drop(answer.send(store.history(&service, limit))),
             Request::Rollout(id, answer) => drop(answer.send(store.rollout(&id))),
             Request::Close(done) => {

@@ -325,27 +325,27 @@ impl Rollout {
             self.entered = now;
             return vec![Action::Revert, Action::Settle];
         }
-        // The move that was under way, if any, ended with the old process.
-        let mut actions = vec![Action::Restore { share: self.applied }];
         self.begin_clock(now);
+        // Whatever was being applied ended with the old process: what holds is what was acknowledged.
+        let restore = Action::Restore { share: self.applied };
         if matches!(self.phase, Phase::Held(_)) {
-            actions.push(announce(Kind::Restarted, format!("still held after a restart, {}", self.reason)));
-            return actions;
+            let sentence = format!("still held after a restart, {}", self.reason);
+            return vec![restore, announce(Kind::Restarted, sentence)];
         }
-        actions.push(announce(Kind::Restarted, format!("{}: loaded after a restart", self.place())));
         // Never forward by itself: what was under way must pass a gate again, or be resumed by somebody.
-        let gate = self.last_gate().filter(|_| self.phase != Phase::Ready);
-        actions.extend(match gate {
+        match self.last_gate().filter(|_| self.phase != Phase::Ready) {
             Some(step) => {
                 self.step = step;
-                self.enter(now)
+                let restarted = announce(Kind::Restarted, format!("{} begins again after a restart", self.place()));
+                [restore, restarted].into_iter().chain(self.enter(now)).collect()
             }
             None => {
                 let sentence = format!("{}: the process restarted inside a move; resume to go on", self.place());
-                self.hold(Cause::Restarted, sentence)
+                self.phase = Phase::Held(Cause::Restarted);
+                self.reason = sentence;
+                vec![restore, Action::Settle, announce(Kind::Held, self.reason.clone())]
             }
-        });
-        actions
+        }
     }
 
     /// The step that gates what comes next: the current one or the nearest before it that waits.

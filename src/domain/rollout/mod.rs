@@ -4,4 +4,6 @@ pub mod event;
 pub mod machine;
 pub mod plan;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
