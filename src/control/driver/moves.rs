@@ -1,0 +1,242 @@
+//! Moving traffic: the order in which journal, publisher and workers are asked.
+//!
+//! Forward: the intent is durable before the table is published, and the caller is told only after every worker
+//! took it up and the result is durable too. Back: published first, journalled after (Decisions 12).
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use super::{Driver, millis, nearest};
+use crate::bridge::endpoint::Health;
+use crate::clock::{self, Micros};
+use crate::config::settings::{self, Probe};
+use crate::control::command::{Done, Refusal};
+use crate::control::health;
+use crate::control::publisher::Published;
+use crate::control::state::{Finished, ServiceState};
+use crate::control::store::Batch;
+use crate::domain::rollout::machine::{Event, UnixMillis};
+use crate::domain::split::Share;
+
+/// A forward move that every worker has taken up.
+pub(super) struct Moved {
+    pub(super) published: Published,
+    pub(super) took: u64,
+}
+
+impl Driver {
+    pub(super) async fn set_weights(
+        &mut self,
+        service: &str,
+        shares: BTreeMap<String, Share>,
+        expected: Option<u64>,
+        by: &str,
+    ) -> Result<Done, Refusal> {
+        let mut target = self.state(service)?.clone();
+        self.check_pools(service, shares.keys().map(String::as_str))?;
+        if let Some(expected) = expected.filter(|expected| *expected != target.epoch) {
+            return Err(Refusal::Stale { expected, current: target.epoch });
+        }
+        if let Some(rollout) = &target.rollout {
+            let id = &rollout.order.id;
+            return Err(Refusal::Conflict(format!("rollout {id} is moving this service's traffic: abort or promote it first")));
+        }
+        let sum: u32 = shares.values().map(|share| u32::from(share.basis_points())).sum();
+        if sum != u32::from(Share::ALL.basis_points()) {
+            let sum = f64::from(sum) / 100.0;
+            return Err(Refusal::Invalid(format!("shares must sum to 100%, these sum to {sum}%")));
+        }
+        for (pool, share) in &shares {
+            if *share > target.share(pool) {
+                self.check_eligible(service, pool)?;
+                target.rolled_back.remove(pool);
+            }
+        }
+        target.shares = shares.into_iter().filter(|(_, share)| !share.is_none()).collect();
+        // A pool that now has everything is what rollbacks return to from here on.
+        if let Some((pool, _)) = target.shares.iter().find(|(_, share)| **share == Share::ALL) {
+            target.active.clone_from(pool);
+        }
+        target.epoch += 1;
+        self.stamp(&mut target, by);
+        let moved = self.forward(service, target.clone()).await.map_err(Refusal::Failed)?;
+        self.states.insert(service.to_owned(), target);
+        self.settle_or_fail(service).await?;
+        let done = self.done(service, moved.published.version, moved.took);
+        let sentence = format!("{by} set {}; acknowledged in {}", shares_text(&done.shares), millis(moved.took));
+        self.events.tell_timed("weights", Some(service), None, sentence, moved.took);
+        Ok(done)
+    }
+
+    /// Journals a rollback that was published before it came here.
+    pub(super) async fn rolled_back(
+        &mut self,
+        service: &str,
+        by: &str,
+        reason: &str,
+        asked: Micros,
+        published: Published,
+    ) -> Result<Done, Refusal> {
+        self.state(service)?;
+        let swap = self.acknowledged(published.version).await;
+        let took = clock::now().since(asked);
+        let rollout = self.rollout_of(service).map(|rollout| rollout.order.id.clone());
+        if published.changed {
+            self.shared.rollbacks.lock().unwrap_or_else(PoisonError::into_inner).1 += 1;
+        }
+        let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        let told = format!("rolled back by {by}{why}; acknowledged in {}", millis(took));
+        self.events.tell_timed("rollback", Some(service), rollout.as_deref(), told, took);
+        if rollout.is_some() {
+            let event = Event::Rollback { by: by.to_owned(), reason: reason.to_owned() };
+            self.command(service, event).await?;
+        } else {
+            self.reverted(service, published.epoch, by);
+            self.settle_or_fail(service).await?;
+        }
+        swap.map_err(|late| Refusal::Failed(format!("the rollback is published but {late}")))?;
+        Ok(self.done(service, published.version, took))
+    }
+
+    /// Journal, publish, acknowledge. Nothing is settled yet; `Err` says what holds now.
+    pub(super) async fn forward(&mut self, service: &str, target: ServiceState) -> Result<Moved, String> {
+        let intent = Batch::new().intent(service, target.clone());
+        self.journal.write(intent).await.map_err(|error| format!("not journalled, so not done: {error}"))?;
+        let began = clock::now();
+        let published = self.publisher.shift(service, &target).map_err(|overtaken| overtaken.to_string())?;
+        if let Err(late) = self.acknowledged(published.version).await {
+            self.take_back(service);
+            return Err(format!("{late}; the split before it was published again"));
+        }
+        let took = clock::now().since(began);
+        match self.publisher.epoch(service) {
+            Some(epoch) if epoch == published.epoch => Ok(Moved { published, took }),
+            _ => Err("a rollback was published meanwhile".to_owned()),
+        }
+    }
+
+    /// Publishes the last settled split again, without waiting.
+    pub(super) fn take_back(&mut self, service: &str) {
+        let Some(state) = self.states.get_mut(service) else { return };
+        let current = self.publisher.epoch(service).unwrap_or(state.epoch);
+        if current == state.epoch {
+            return;
+        }
+        state.epoch = current + 1;
+        if let Err(overtaken) = self.publisher.shift(service, state) {
+            // A rollback came first; it is on its way here as a command.
+            tracing::info!(service, %overtaken, "not taken back");
+        }
+    }
+
+    /// Notes in the state that all traffic went to the active pool.
+    pub(super) fn reverted(&mut self, service: &str, epoch: u64, by: &str) {
+        let Some(mut state) = self.states.remove(service) else { return };
+        let others: Vec<String> = state.shares.keys().filter(|pool| **pool != state.active).cloned().collect();
+        state.rolled_back.extend(others);
+        state.shares = BTreeMap::from([(state.active.clone(), Share::ALL)]);
+        state.epoch = epoch;
+        self.stamp(&mut state, by);
+        self.states.insert(service.to_owned(), state);
+    }
+
+    /// Journals a service's state as it is; what fails is owed and repeated by the clock.
+    pub(super) async fn settle(&mut self, service: &str) -> bool {
+        self.owed.insert(service.to_owned());
+        self.pay_debts().await;
+        !self.owed.contains(service)
+    }
+
+    async fn settle_or_fail(&mut self, service: &str) -> Result<(), Refusal> {
+        let text = "done and taken up by every worker, but not durable yet: the journal failed and is tried again";
+        if self.settle(service).await { Ok(()) } else { Err(Refusal::Failed(text.to_owned())) }
+    }
+
+    /// Writes every state that is not durable yet.
+    pub(super) async fn pay_debts(&mut self) {
+        if self.owed.is_empty() {
+            return;
+        }
+        let mut batch = Batch::new();
+        for service in &self.owed {
+            if let Some(state) = self.states.get(service) {
+                batch = batch.settle(service, state.clone());
+            }
+        }
+        for finished in &self.ended {
+            batch = batch.finish(Finished::clone(finished));
+        }
+        match self.journal.write(batch).await {
+            Ok(()) => {
+                self.owed.clear();
+                self.ended.clear();
+            }
+            Err(error) => tracing::error!(%error, services = ?self.owed, "the journal failed; tried again"),
+        }
+    }
+
+    pub(super) fn stamp(&self, state: &mut ServiceState, by: &str) {
+        by.clone_into(&mut state.changed_by);
+        state.changed_at = UnixMillis(clock::wall_millis());
+    }
+
+    pub(super) fn definition(&self, service: &str) -> Option<&settings::Service> {
+        self.settings.services.iter().find(|known| known.name == service)
+    }
+
+    pub(super) fn check_pools<'a>(&self, service: &str, wanted: impl Iterator<Item = &'a str>) -> Result<(), Refusal> {
+        let pools = || self.definition(service).into_iter().flat_map(|service| &service.pools).map(|pool| pool.name.as_str());
+        for name in wanted {
+            if !pools().any(|pool| pool == name) {
+                let suggestion = nearest(name, pools());
+                return Err(Refusal::Unknown { kind: "pool", name: name.to_owned(), suggestion });
+            }
+        }
+        Ok(())
+    }
+
+    /// A pool that is to get more traffic must be able to take it, as far as health checks know.
+    fn check_eligible(&self, service: &str, pool: &str) -> Result<(), Refusal> {
+        let endpoints = self.endpoints(service, pool);
+        if endpoints.iter().any(|endpoint| endpoint.is_eligible()) {
+            return Ok(());
+        }
+        let detail = endpoints.iter().map(|endpoint| format!("{} is unhealthy", endpoint.address)).collect::<Vec<_>>();
+        Err(Refusal::Unhealthy { pool: pool.to_owned(), detail: detail.join(", ") })
+    }
+
+    /// Asks every endpoint of a pool right now; one that answers is enough.
+    pub(super) async fn check_answers(&self, service: &str, pool: &str) -> Result<(), Refusal> {
+        let Some(health) = self.definition(service).map(|service| service.health.clone()) else { return Ok(()) };
+        if health.probe == Probe::Off {
+            return Ok(());
+        }
+        let mut problems = Vec::new();
+        for endpoint in self.endpoints(service, pool) {
+            match health::check(&endpoint, &health).await {
+                Ok(()) if endpoint.health() != Health::Unhealthy => return Ok(()),
+                Ok(()) => problems.push(format!("{} only just answers again", endpoint.address)),
+                Err(problem) => problems.push(format!("{}: {problem}", endpoint.address)),
+            }
+        }
+        Err(Refusal::Unhealthy { pool: pool.to_owned(), detail: problems.join("; ") })
+    }
+
+    fn endpoints(&self, service: &str, pool: &str) -> Vec<std::sync::Arc<crate::bridge::endpoint::Endpoint>> {
+        let table = self.plane.table.load();
+        let service = table.services.iter().find(|known| known.settings.name == service);
+        let pool = service.and_then(|service| service.pools.iter().find(|known| known.name == pool));
+        pool.map(|pool| pool.endpoints.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn done(&self, service: &str, version: u64, acknowledged_us: u64) -> Done {
+        let state = &self.states[service];
+        let pools = self.definition(service).into_iter().flat_map(|service| &service.pools);
+        let shares = pools.map(|pool| (pool.name.clone(), state.share(&pool.name))).collect();
+        Done { epoch: state.epoch, version, acknowledged_us, shares }
+    }
+}
+
+fn shares_text(shares: &[(String, Share)]) -> String {
+    shares.iter().map(|(pool, share)| format!("{pool} {share}")).collect::<Vec<_>>().join(", ")
+}

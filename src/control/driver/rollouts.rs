@@ -1,0 +1,270 @@
+//! Rollouts: the loop between the machine, which decides, and the moves, which perform.
+
+use std::collections::VecDeque;
+use std::sync::PoisonError;
+
+use super::{Driver, millis_now};
+use crate::clock;
+use crate::control::command::{Act, Deploy, Found, Refusal};
+use crate::control::state::Finished;
+use crate::domain::rollout::machine::{Action, Event, Kind, Order, Rollout, UnixMillis};
+use crate::domain::split::Share;
+
+/// Idempotency keys remembered; the oldest deploys' keys have long done their work.
+const KEYS: usize = 10_000;
+
+/// A rollout's first actions, still to be performed.
+type First = Option<(String, Vec<Action>)>;
+
+impl Driver {
+    /// Journals a new rollout and says what its first actions are.
+    pub(super) async fn deploy(&mut self, deploy: Deploy) -> Result<(Found, First), Refusal> {
+        let Deploy { service, to, plan, key, by } = deploy;
+        let state = self.state(&service)?.clone();
+        self.check_pools(&service, std::iter::once(to.as_str()))?;
+        let key = key.map(|key| (service.clone(), key));
+        if let Some(id) = key.as_ref().and_then(|key| self.keys.get(key)).cloned() {
+            return Ok((self.find(&id).await?, None));
+        }
+        if let Some(running) = &state.rollout {
+            let (id, canary) = (&running.order.id, &running.order.canary);
+            return Err(Refusal::Conflict(format!("rollout {id} to {canary} is running: {}", running.reason)));
+        }
+        if to == state.active {
+            return Err(Refusal::Conflict(format!("`{to}` is active already: it has the traffic")));
+        }
+        self.check_answers(&service, &to).await?;
+        let plan = plan.or_else(|| self.definition(&service).map(|service| service.rollout.clone())).unwrap_or_default();
+        let id = format!("{service}-{}-{:04x}", clock::wall_millis() / 1_000, fastrand::u16(..));
+        let order = Order {
+            id: id.clone(),
+            service: service.clone(),
+            baseline: state.active.clone(),
+            canary: to.clone(),
+            plan,
+            started_by: by.clone(),
+            started_at: UnixMillis(clock::wall_millis()),
+        };
+        let mut target = state;
+        // A fresh salt: not always the same users go first.
+        target.salt = fastrand::u64(..);
+        target.rolled_back.remove(&to);
+        target.rollout = Some(Rollout::new(order));
+        self.stamp(&mut target, &by);
+        self.states.insert(service.clone(), target);
+        if !self.settle(&service).await {
+            self.state(&service)?.rollout = None;
+            return Err(Refusal::Failed("not journalled, so not started".to_owned()));
+        }
+        if let Some(key) = key {
+            if self.keys.len() >= KEYS {
+                self.keys.clear();
+            }
+            self.keys.insert(key, id.clone());
+        }
+        let actions = self.step(&service, Event::Start)?;
+        Ok((self.find(&id).await?, Some((service, actions))))
+    }
+
+    pub(super) async fn act(&mut self, id: &str, act: Act, by: &str) -> Result<Found, Refusal> {
+        let running = self.states.iter().find(|(_, state)| state.rollout.as_ref().is_some_and(|r| r.order.id == id));
+        let Some(service) = running.map(|(service, _)| service.clone()) else {
+            return match self.find(id).await? {
+                Found::Over(over) => Err(Refusal::Conflict(format!("rollout {id} is over: {}", over.rollout.reason))),
+                Found::Running(_) => Err(Refusal::Conflict(format!("rollout {id} cannot be changed now"))),
+            };
+        };
+        let by = by.to_owned();
+        let event = match act {
+            Act::Pause => Event::Pause { by },
+            Act::Resume => Event::Resume { by },
+            Act::Promote => Event::Promote { by },
+            Act::Abort { reason } => Event::Abort { by, reason },
+        };
+        self.command(&service, event).await?;
+        self.find(id).await
+    }
+
+    /// A rollout by id, running or over.
+    pub(super) async fn find(&self, id: &str) -> Result<Found, Refusal> {
+        let running = self.states.values().filter_map(|state| state.rollout.as_ref());
+        if let Some(rollout) = running.into_iter().find(|rollout| rollout.order.id == id) {
+            return Ok(Found::Running(Box::new(rollout.clone())));
+        }
+        let over = self.ended.iter().find(|over| over.rollout.order.id == id).cloned();
+        let over = match over {
+            Some(over) => Some(over),
+            None => self.journal.rollout(id).await.map_err(|error| Refusal::Failed(error.to_string()))?,
+        };
+        let unknown = || Refusal::Unknown { kind: "rollout", name: id.to_owned(), suggestion: None };
+        over.map(|over| Found::Over(Box::new(over))).ok_or_else(unknown)
+    }
+
+    /// What a new process makes of the rollouts it finds.
+    pub(super) async fn resume_rollouts(&mut self) {
+        let found: Vec<String> = self.states.iter().filter(|(_, s)| s.rollout.is_some()).map(|(n, _)| n.clone()).collect();
+        for service in found {
+            self.event(&service, Event::Restarted).await;
+        }
+    }
+
+    /// Passes on what the judge says of the present step.
+    pub(super) async fn hear_the_judge(&mut self, service: &str) {
+        let Some(state) = self.states.get(service) else { return };
+        let view = self.views.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
+        let Some(view) = view.filter(|view| view.epoch == state.epoch) else { return };
+        let about_this = state.rollout.as_ref().is_some_and(|rollout| rollout.order.canary == view.canary);
+        if about_this {
+            let sentence = view.approval.sentence(&view.canary, &view.baseline);
+            self.event(service, Event::Judged { approved: view.approval.is_passed(), sentence }).await;
+        }
+    }
+
+    /// An event that is nobody's command.
+    pub(super) async fn event(&mut self, service: &str, event: Event) {
+        // Only commands are refused.
+        let actions = self.step(service, event).unwrap_or_default();
+        self.perform(service, actions).await;
+    }
+
+    /// A user's command; its actions are performed before the answer.
+    pub(super) async fn command(&mut self, service: &str, event: Event) -> Result<(), Refusal> {
+        let actions = self.step(service, event)?;
+        self.perform(service, actions).await;
+        Ok(())
+    }
+
+    pub(super) fn rollout_of(&self, service: &str) -> Option<&Rollout> {
+        self.states.get(service).and_then(|state| state.rollout.as_ref())
+    }
+
+    fn step(&mut self, service: &str, event: Event) -> Result<Vec<Action>, Refusal> {
+        let rollout = self.states.get_mut(service).and_then(|state| state.rollout.as_mut());
+        let Some(rollout) = rollout else { return Ok(Vec::new()) };
+        rollout.step(event, millis_now()).map_err(|refused| Refusal::Conflict(refused.reason))
+    }
+
+    /// Performs actions in order; one that fails is told to the machine, whose answer replaces what was left.
+    pub(super) async fn perform(&mut self, service: &str, actions: Vec<Action>) {
+        let mut queue = VecDeque::from(actions);
+        let mut reverting = false;
+        while let Some(action) = queue.pop_front() {
+            let outcome = match action {
+                Action::Announce(notice) => {
+                    let id = self.rollout_of(service).map(|rollout| rollout.order.id.clone());
+                    self.events.tell(word(notice.kind), Some(service), id.as_deref(), notice.sentence);
+                    Ok(None)
+                }
+                Action::Move { share, promote } => self.step_to(service, share, promote).await.map(Some),
+                Action::Restore { share } => {
+                    self.restore(service, share);
+                    Ok(None)
+                }
+                Action::Revert => {
+                    reverting = true;
+                    self.revert(service).await.map(|()| None)
+                }
+                Action::Settle => self.settle_rollout(service).await.map(|()| {
+                    std::mem::take(&mut reverting).then_some(Event::Reverted)
+                }),
+            };
+            match outcome {
+                Ok(None) => {}
+                Ok(Some(event)) => {
+                    let more = self.step(service, event).unwrap_or_default();
+                    more.into_iter().rev().for_each(|action| queue.push_front(action));
+                }
+                Err(reason) => {
+                    reverting = false;
+                    queue = self.step(service, Event::ApplyFailed { reason }).unwrap_or_default().into();
+                }
+            }
+        }
+        self.clear_if_over(service).await;
+    }
+
+    /// A forward move of a rollout, up to the last worker's acknowledgement.
+    async fn step_to(&mut self, service: &str, share: Share, promote: bool) -> Result<Event, String> {
+        let Some(mut target) = self.states.get(service).cloned() else { return Err("the service is gone".to_owned()) };
+        let canary = target.rollout.as_ref().map(|rollout| rollout.order.canary.clone()).unwrap_or_default();
+        if promote { target.activate(&canary) } else { target.give(&canary, share) }
+        self.stamp(&mut target, "rollout");
+        self.forward(service, target.clone()).await?;
+        self.states.insert(service.to_owned(), target);
+        Ok(Event::Applied { share, promote })
+    }
+
+    /// The canary's last acknowledged share again; nothing is awaited.
+    fn restore(&mut self, service: &str, share: Share) {
+        let Some(state) = self.states.get_mut(service) else { return };
+        let Some(rollout) = &state.rollout else { return };
+        let (canary, baseline) = (rollout.order.canary.clone(), rollout.order.baseline.clone());
+        if state.active == baseline && state.share(&canary) == share {
+            self.take_back(service);
+            return;
+        }
+        state.active = baseline;
+        state.give(&canary, share);
+        state.epoch = state.epoch.max(self.publisher.epoch(service).unwrap_or(0) + 1);
+        if let Err(overtaken) = self.publisher.shift(service, state) {
+            tracing::info!(service, %overtaken, "not restored");
+        }
+    }
+
+    /// All traffic to the baseline: published at once, then awaited.
+    async fn revert(&mut self, service: &str) -> Result<(), String> {
+        let Some(state) = self.states.get_mut(service) else { return Ok(()) };
+        let Some(rollout) = &state.rollout else { return Ok(()) };
+        let (baseline, canary) = (rollout.order.baseline.clone(), rollout.order.canary.clone());
+        if state.active != baseline {
+            // A promotion that was under way is undone as well.
+            state.active.clone_from(&baseline);
+            state.give(&baseline, Share::ALL);
+            state.epoch = state.epoch.max(self.publisher.epoch(service).unwrap_or(0) + 1);
+            self.publisher.shift(service, state).map_err(|overtaken| overtaken.to_string())?;
+        }
+        let published = self.publisher.revert(service).ok_or("the service is gone")?;
+        self.reverted(service, published.epoch, "rollout");
+        if let Some(state) = self.states.get_mut(service) {
+            state.rolled_back.insert(canary);
+        }
+        self.acknowledged(published.version).await
+    }
+
+    /// Journals the state with its rollout; an ended one goes to the history.
+    async fn settle_rollout(&mut self, service: &str) -> Result<(), String> {
+        self.clear_ended(service);
+        if self.settle(service).await { Ok(()) } else { Err("the journal failed".to_owned()) }
+    }
+
+    /// Moves an ended rollout from the state to the history; both become durable in one transaction.
+    fn clear_ended(&mut self, service: &str) {
+        let Some(state) = self.states.get_mut(service) else { return };
+        if let Some(rollout) = state.rollout.take_if(|rollout| rollout.end().is_some()) {
+            self.ended.push(Finished { rollout, ended_at: UnixMillis(clock::wall_millis()) });
+        }
+    }
+
+    async fn clear_if_over(&mut self, service: &str) {
+        let before = self.ended.len();
+        self.clear_ended(service);
+        if self.ended.len() > before {
+            self.settle(service).await;
+        }
+    }
+}
+
+/// The stable word of a notice.
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Started => "started",
+        Kind::Stepped => "step",
+        Kind::Held => "held",
+        Kind::Resumed => "resumed",
+        Kind::Promoting => "promoting",
+        Kind::RollingBack => "rolling_back",
+        Kind::Delayed => "delayed",
+        Kind::Ended => "ended",
+        Kind::Restarted => "restarted",
+    }
+}
