@@ -14,7 +14,9 @@ struct Random(u64);
 impl Random {
     fn seeded(seed: u64) -> Random {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        (0..8).for_each(|_| drop(random.next()));
+        for _ in 0..8 {
+            random.next();
+        }
         random
     }
 
@@ -138,12 +140,12 @@ struct Latencies {
     random: Random,
     comparator: Comparator,
     marks: Marks,
-    sample: fn(&mut Random) -> f64,
+    sample: Shape,
     slowdown: f64,
 }
 
 impl Latencies {
-    fn learn(seed: u64, slowdown: f64, sample: fn(&mut Random) -> f64) -> Latencies {
+    fn learn(seed: u64, slowdown: f64, sample: Shape) -> Latencies {
         let (mut random, mut counts) = (Random::seeded(seed), vec![0; histogram::BUCKETS]);
         (0..20_000).for_each(|_| counts[histogram::index(sample(&mut random) as u64)] += 1);
         let marks = Marks::learn(&counts, &Policy::default()).expect("enough samples");
@@ -177,6 +179,9 @@ impl Latencies {
     }
 }
 
+/// A draw of one latency in microseconds.
+type Shape = fn(&mut Random) -> f64;
+
 fn constant(_: &mut Random) -> f64 {
     50_000.0
 }
@@ -193,7 +198,7 @@ fn spread(random: &mut Random) -> f64 {
 
 #[test]
 fn an_equally_fast_canary_is_approved_whatever_the_shape_of_latency() {
-    let shapes: [(&str, fn(&mut Random) -> f64, u32); 4] = [
+    let shapes: [(&str, Shape, u32); 4] = [
         ("lognormal", Random::lognormal, 300),
         ("constant", constant, 100),
         ("quick", quick, 100),
@@ -220,7 +225,7 @@ fn equal_latencies_are_rarely_rolled_back() {
 
 #[test]
 fn a_slower_canary_is_found_and_never_approved() {
-    for (name, shape) in [("lognormal", Random::lognormal as fn(&mut Random) -> f64), ("constant", constant)] {
+    for (name, shape) in [("lognormal", Random::lognormal as Shape), ("constant", constant)] {
         for seed in 1..=10 {
             let mut pools = Latencies::learn(seed, 0.25, shape);
             let finding = (0..300).find_map(|_| {
