@@ -14,7 +14,8 @@
 //! baseline either it says nothing, ever. Then an absolute test may pass the claim instead: rate of bad units
 //! at or above `approve_error_rate` (errors) or above the quantile's own share past the mark (latency, where the
 //! share is what the baseline had when the mark was learned), against a tenth of it. The first bad canary unit
-//! takes that way out again.
+//! takes that way out again. Each way is held to `beta` against its own null; a canary that is bad by both could
+//! use either, so its chance is the sum of the two at worst.
 //!
 //! Evidence starts afresh at each weight step: it is about the past, and says nothing about a regression that
 //! begins later. No traffic is inconclusive, never success. The least time of a step is the rollout's matter.

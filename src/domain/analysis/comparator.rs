@@ -119,9 +119,8 @@ impl Comparator {
         let injected = self.injected();
         let closed = self.close();
         spending::accumulate(&mut self.state.errors, injected * ERRORS_SHARE, &ERRORS_SHARES, &closed.errors);
-        for quantile in 0..THRESHOLDS {
-            let injected = injected * LATENCY_SHARE * QUANTILE_SHARES[quantile];
-            let mass = &mut self.state.latency[quantile];
+        for (quantile, share) in QUANTILE_SHARES.into_iter().enumerate() {
+            let (mass, injected) = (&mut self.state.latency[quantile], injected * LATENCY_SHARE * share);
             spending::accumulate(mass, injected, &LATENCY_SHARES, &closed.latency[quantile]);
         }
         self.state.ticks = self.state.ticks.saturating_add(1);

@@ -7,7 +7,7 @@ pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -15,14 +15,14 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// A fraction as `9.0 %`, `0.08 %`, `20 %`, `0 %`.
+/// A fraction as `9.0 %`, `0.08 %`, `0.1 %`, `20 %`, `0 %`.
 pub(super) fn percent(fraction: f64) -> String {
     let percent = fraction * 100.0;
     let whole = (percent - percent.round()).abs() < 1e-9 && (percent >= 10.0 || percent == 0.0);
     match percent {
         p if whole => format!("{p:.0} %"),
         p if p >= 1.0 => format!("{p:.1} %"),
-        p if p >= 0.01 => format!("{p:.2} %"),
+        p if p >= 0.01 => format!("{} %", format!("{p:.2}").trim_end_matches('0')),
         p => format!("{p:.4} %"),
     }
 }
@@ -54,6 +54,7 @@ mod tests {
             (0.0, "0 %"),
             (0.0898, "9.0 %"),
             (0.00077, "0.08 %"),
+            (0.001, "0.1 %"),
             (0.2, "20 %"),
             (0.00001, "0.0010 %"),
             (1.0, "100 %"),
