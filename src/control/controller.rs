@@ -1,22 +1,70 @@
 //! The controller: the handle through which everything in the control plane is asked and changed.
+//!
+//! Reading takes snapshots and disturbs nobody. Changing sends a command to the driver, except for a rollback, whose
+//! first act is to publish: it waits for no queue and no disk (Decisions 12).
+//!
+//! Invariant: whatever is answered as done was taken up by every worker and is durable.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use crate::bridge::table::Plane;
-use crate::control::command::{Act, Deploy, Done, Found, Refusal, Reloaded, ServiceStatus};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bridge::endpoint::Endpoint;
+use crate::bridge::observations::{PoolTally, latency_of};
+use crate::bridge::table::{Plane, Pool, Service};
+use crate::clock;
+use crate::control::command::{
+    Act, Deploy, Done, EndpointStatus, Found, JudgeStatus, PoolStatus, Refusal, Reloaded, ServiceStatus,
+};
+use crate::control::driver::{Command, Shared, nearest};
 use crate::control::events::Events;
-use crate::control::state::Finished;
+use crate::control::judge::{View, Views};
+use crate::control::publisher::Publisher;
+use crate::control::state::{Finished, ServiceState};
+use crate::control::store::Journal;
+use crate::domain::rollout::machine::UnixMillis;
 use crate::domain::split::Share;
+use crate::domain::stats::histogram;
 
 /// The cloneable handle.
 #[derive(Clone)]
 pub struct Controller {
     plane: Arc<Plane>,
+    publisher: Arc<Publisher>,
     events: Arc<Events>,
+    shared: Arc<Shared>,
+    views: Views,
+    journal: Journal,
+    commands: mpsc::UnboundedSender<Command>,
 }
 
-#[allow(unused_variables, clippy::unused_async)]
+/// What a handle is made from.
+pub struct Parts {
+    /// What both planes share.
+    pub plane: Arc<Plane>,
+    /// The writer of the table.
+    pub publisher: Arc<Publisher>,
+    /// What happened.
+    pub events: Arc<Events>,
+    /// What the driver shows.
+    pub shared: Arc<Shared>,
+    /// What the judge shows.
+    pub views: Views,
+    /// The store's thread.
+    pub journal: Journal,
+    /// To the driver.
+    pub commands: mpsc::UnboundedSender<Command>,
+}
+
 impl Controller {
+    /// A handle.
+    pub fn new(parts: Parts) -> Controller {
+        let Parts { plane, publisher, events, shared, views, journal, commands } = parts;
+        Controller { plane, publisher, events, shared, views, journal, commands }
+    }
+
     /// What both planes share.
     pub fn plane(&self) -> &Plane {
         &self.plane
@@ -29,22 +77,28 @@ impl Controller {
 
     /// True once every worker has taken up a table and the process is not ending.
     pub fn is_ready(&self) -> bool {
-        unimplemented!()
+        self.plane.roster.has_seen(1) && !self.plane.roster.is_draining() && !self.shared.ending.load(SeqCst)
+    }
+
+    /// Readiness fails from now on.
+    pub fn not_ready(&self) {
+        self.shared.ending.store(true, SeqCst);
     }
 
     /// True if the last reload was taken (or none was tried).
     pub fn last_reload_ok(&self) -> bool {
-        unimplemented!()
+        !self.shared.reload_refused.load(SeqCst)
     }
 
     /// Rollbacks since the process began: by the judge, by people.
     pub fn rollbacks(&self) -> (u64, u64) {
-        unimplemented!()
+        *self.shared.rollbacks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All services as they are now.
     pub fn services(&self) -> Vec<ServiceStatus> {
-        unimplemented!()
+        let table = self.plane.table.load_full();
+        table.services.iter().map(|service| self.status(service)).collect()
     }
 
     /// One service as it is now.
@@ -52,7 +106,7 @@ impl Controller {
     /// # Errors
     /// When there is no such service.
     pub fn service(&self, name: &str) -> Result<ServiceStatus, Refusal> {
-        unimplemented!()
+        Ok(self.status(&*self.find(name)?))
     }
 
     /// Sets the split; shares must sum to 100 %, pools left out get nothing.
@@ -66,7 +120,9 @@ impl Controller {
         expected: Option<u64>,
         by: &str,
     ) -> Result<Done, Refusal> {
-        unimplemented!()
+        let (service, by) = (service.to_owned(), by.to_owned());
+        let shares = shares.into_iter().collect();
+        self.ask(|reply| Command::Weights { service, shares, expected, by, reply }).await
     }
 
     /// All traffic to the active pool, at once.
@@ -74,7 +130,10 @@ impl Controller {
     /// # Errors
     /// When there is no such service.
     pub async fn rollback(&self, service: &str, by: &str, reason: &str) -> Result<Done, Refusal> {
-        unimplemented!()
+        let asked = clock::now();
+        let Some(published) = self.publisher.revert(service) else { return Err(self.unknown(service)) };
+        let (service, by, reason) = (service.to_owned(), by.to_owned(), reason.to_owned());
+        self.ask(|reply| Command::Rollback { service, by, reason, asked, published, reply }).await
     }
 
     /// Reads the configuration file again.
@@ -82,7 +141,8 @@ impl Controller {
     /// # Errors
     /// When there is no file, it is not legal, or it takes away what is in use.
     pub async fn reload(&self, by: &str) -> Result<Reloaded, Refusal> {
-        unimplemented!()
+        let by = by.to_owned();
+        self.ask(|reply| Command::Reload { by, reply }).await
     }
 
     /// Starts a rollout; answers once it is journalled, before its first step is done.
@@ -90,7 +150,7 @@ impl Controller {
     /// # Errors
     /// When one is running already, the pool is active already, or it has no healthy endpoint.
     pub async fn deploy(&self, deploy: Deploy) -> Result<Found, Refusal> {
-        unimplemented!()
+        self.ask(|reply| Command::Deploy(Box::new(deploy), reply)).await
     }
 
     /// Acts on a rollout.
@@ -98,7 +158,11 @@ impl Controller {
     /// # Errors
     /// When there is no such rollout, or the act is not possible now.
     pub async fn act(&self, rollout: &str, act: Act, by: &str) -> Result<Found, Refusal> {
-        unimplemented!()
+        let (rollout, by) = (rollout.to_owned(), by.to_owned());
+        if let Act::Abort { .. } = act {
+            self.revert_rollout(&rollout);
+        }
+        self.ask(|reply| Command::Act { rollout, act, by, reply }).await
     }
 
     /// A rollout by id.
@@ -106,7 +170,15 @@ impl Controller {
     /// # Errors
     /// When there is no such rollout.
     pub async fn rollout(&self, id: &str) -> Result<Found, Refusal> {
-        unimplemented!()
+        let states = self.states();
+        let running = states.values().filter_map(|state| state.rollout.as_ref()).find(|rollout| rollout.order.id == id);
+        if let Some(rollout) = running {
+            return Ok(Found::Running(Box::new(rollout.clone())));
+        }
+        drop(states);
+        let over = self.journal.rollout(id).await.map_err(|error| Refusal::Failed(error.to_string()))?;
+        let unknown = || Refusal::Unknown { kind: "rollout", name: id.to_owned(), suggestion: None };
+        over.map(|over| Found::Over(Box::new(over))).ok_or_else(unknown)
     }
 
     /// Rollouts of a service that are over, newest first.
@@ -114,6 +186,108 @@ impl Controller {
     /// # Errors
     /// When there is no such service or the store fails.
     pub async fn history(&self, service: &str, limit: usize) -> Result<Vec<Finished>, Refusal> {
-        unimplemented!()
+        self.find(service)?;
+        self.journal.history(service, limit).await.map_err(|error| Refusal::Failed(error.to_string()))
+    }
+
+    /// Writes what is owed and ends the driver.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.commands.send(Command::Close(done)).is_ok() {
+            // An error means it had ended already.
+            let _ = closed.await;
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| Refusal::ShuttingDown)?;
+        answer.await.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    /// An abort swaps before it queues, like a rollback.
+    fn revert_rollout(&self, id: &str) {
+        let states = self.states();
+        let running = |state: &ServiceState| state.rollout.as_ref().is_some_and(|r| r.order.id == id && r.is_running());
+        if let Some((service, _)) = states.iter().find(|(_, state)| running(state)) {
+            self.publisher.revert(service);
+        }
+    }
+
+    fn states(&self) -> MutexGuard<'_, BTreeMap<String, ServiceState>> {
+        self.shared.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Service>, Refusal> {
+        let table = self.plane.table.load();
+        let found = table.services.iter().find(|service| service.settings.name == name).cloned();
+        found.ok_or_else(|| self.unknown(name))
+    }
+
+    fn unknown(&self, name: &str) -> Refusal {
+        let table = self.plane.table.load();
+        let suggestion = nearest(name, table.services.iter().map(|service| service.settings.name.as_str()));
+        Refusal::Unknown { kind: "service", name: name.to_owned(), suggestion }
+    }
+
+    fn status(&self, service: &Service) -> ServiceStatus {
+        let name = &service.settings.name;
+        let state = self.states().get(name).cloned();
+        let view = self.views.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let pools = service.pools.iter().enumerate();
+        ServiceStatus {
+            name: name.clone(),
+            hosts: service.settings.hosts.iter().map(ToString::to_string).collect(),
+            paths: service.settings.paths.clone(),
+            active: service.pools[service.active].name.clone(),
+            epoch: service.epoch,
+            guard: service.settings.guard,
+            pools: pools.map(|(at, pool)| pool_status(pool, service.share(at))).collect(),
+            changed_by: state.as_ref().map_or_else(String::new, |state| state.changed_by.clone()),
+            changed_at: state.as_ref().map_or(UnixMillis(0), |state| state.changed_at),
+            rollout: state.and_then(|state| state.rollout),
+            judge: view.filter(|view| view.epoch == service.epoch).map(judge_status),
+        }
+    }
+}
+
+fn pool_status(pool: &Pool, share: Share) -> PoolStatus {
+    let latency = latency_of(&pool.tally);
+    let sum = |read: &dyn Fn(&PoolTally) -> u64| pool.tally.iter().map(read).fold(0, u64::wrapping_add);
+    PoolStatus {
+        name: pool.name.clone(),
+        share,
+        rolled_back: pool.rolled_back,
+        in_flight: sum(&|tally| tally.in_flight.read()),
+        responses: std::array::from_fn(|class| sum(&|tally| tally.classes[class].read())),
+        failures: std::array::from_fn(|kind| sum(&|tally| tally.failures[kind].read())),
+        retries: sum(&|tally| tally.retries.read()),
+        p50_us: histogram::quantile(&latency, 0.5),
+        p99_us: histogram::quantile(&latency, 0.99),
+        endpoints: pool.endpoints.iter().map(|endpoint| endpoint_status(endpoint)).collect(),
+    }
+}
+
+fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
+    EndpointStatus {
+        address: endpoint.address.to_string(),
+        health: endpoint.health(),
+        in_flight: endpoint.in_flight(),
+    }
+}
+
+fn judge_status(view: View) -> JudgeStatus {
+    let View { canary, baseline, evidence, approval, .. } = view;
+    let units = evidence.errors;
+    JudgeStatus {
+        sentence: approval.sentence(&canary, &baseline),
+        approved: approval.is_passed(),
+        evidence: evidence.now,
+        needed: evidence.needed,
+        p: evidence.p_value(),
+        canary_units: (units.canary.n, units.canary.bad),
+        baseline_units: (units.baseline.n, units.baseline.bad),
+        canary,
+        baseline,
     }
 }

@@ -30,6 +30,8 @@ pub struct Event {
     pub kind: &'static str,
     /// One sentence.
     pub sentence: String,
+    /// How long it took, in microseconds, for what takes time: from decision to the last worker's acknowledgement.
+    pub took_us: Option<u64>,
 }
 
 /// The ring.
@@ -48,11 +50,34 @@ impl Default for Events {
 impl Events {
     /// Adds an event and wakes the followers; it goes to the process log too.
     pub fn tell(&self, kind: &'static str, service: Option<&str>, rollout: Option<&str>, sentence: String) {
+        self.add(kind, service, rollout, sentence, None);
+    }
+
+    /// The same for something that took `took_us` microseconds.
+    pub fn tell_timed(
+        &self,
+        kind: &'static str,
+        service: Option<&str>,
+        rollout: Option<&str>,
+        sentence: String,
+        took_us: u64,
+    ) {
+        self.add(kind, service, rollout, sentence, Some(took_us));
+    }
+
+    fn add(
+        &self,
+        kind: &'static str,
+        service: Option<&str>,
+        rollout: Option<&str>,
+        sentence: String,
+        took_us: Option<u64>,
+    ) {
         tracing::info!(kind, service, rollout, "{sentence}");
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let id = ring.back().map_or(0, |event| event.id) + 1;
         let (service, rollout) = (service.map(str::to_owned), rollout.map(str::to_owned));
-        ring.push_back(Event { id, at: clock::wall_millis(), service, rollout, kind, sentence });
+        ring.push_back(Event { id, at: clock::wall_millis(), service, rollout, kind, sentence, took_us });
         if ring.len() > KEPT {
             ring.pop_front();
         }

@@ -4,8 +4,11 @@
 
 pub mod command;
 pub mod controller;
+pub mod driver;
 pub mod events;
 pub mod health;
+pub mod judge;
+pub mod ledger;
 pub mod publisher;
 pub mod state;
 pub mod store;

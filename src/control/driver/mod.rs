@@ -11,6 +11,7 @@ mod reload;
 mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -100,7 +101,9 @@ pub struct Shared {
     /// Rollbacks by the judge and by people.
     pub rollbacks: Mutex<(u64, u64)>,
     /// False after a refused reload.
-    pub reload_refused: std::sync::atomic::AtomicBool,
+    pub reload_refused: AtomicBool,
+    /// The process is ending: readiness fails.
+    pub ending: AtomicBool,
 }
 
 /// Where the settings come from, to be read again.
