@@ -6,6 +6,7 @@ pub mod command;
 pub mod controller;
 pub mod events;
 pub mod health;
+pub mod ledger;
 pub mod publisher;
 pub mod state;
 pub mod store;
