@@ -47,6 +47,9 @@ fn variable(inside: &str, lookup: Lookup<'_>) -> Result<String, (String, &'stati
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
     };
+    if inside.contains('$') {
+        return Err(("`${` stands inside another `${...}`".to_owned(), "a default cannot hold a variable"));
+    }
     let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     if !starts_well || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         let message = "the name in `${...}` is not the name of a variable".to_owned();
@@ -113,6 +116,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_replaced_is_named() {
+        assert_eq!(expanded("${A:-${HOST}}"), Err("`${` stands inside another `${...}`".into()));
         assert_eq!(expanded("${NONE}"), Err("the environment variable `NONE` is not set".into()));
         assert_eq!(expanded("a${HOST"), Err("`${` is never closed".into()));
         for raw in ["${}", "${1A}", "${A-B}", "${A B}", "${:-x}"] {

@@ -85,8 +85,13 @@ fn not_text(text: &str) -> Option<Problem> {
     if text.len() as u64 > MAX_FILE {
         return Some(Problem::new("too_large", Span::default(), "the file is larger than 1 MiB"));
     }
-    let hidden = |character: char| character.is_control() && !matches!(character, '\t' | '\n' | '\r');
-    let (at, character) = text.char_indices().find(|(_, character)| hidden(*character))?;
+    // Lone carriage returns are line breaks to YAML and nothing to most editors.
+    let hidden = |at: usize, character: char| match character {
+        '\t' | '\n' => false,
+        '\r' => !text[at + 1..].starts_with('\n'),
+        _ => character.is_control(),
+    };
+    let (at, character) = text.char_indices().find(|(at, character)| hidden(*at, *character))?;
     let span = Span { start: at, end: at + character.len_utf8() };
     Some(Problem::new("syntax", span, format!("the control character U+{:04X} stands here", u32::from(character))))
 }

@@ -114,7 +114,8 @@ impl Report {
         problems.dedup();
         let omitted = problems.len().saturating_sub(MOST_PROBLEMS);
         problems.truncate(MOST_PROBLEMS);
-        Report { name: name.to_owned(), source, problems, omitted }
+        // A carriage return would show as a sign of its own; a blank keeps every place where it is.
+        Report { name: name.to_owned(), source: source.replace('\r', " "), problems, omitted }
     }
 
     /// The file's name as it was given.

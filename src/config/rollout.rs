@@ -34,7 +34,10 @@ pub(super) fn rollout(value: Value<'_>) -> Option<Plan> {
 }
 
 fn steps(value: Value<'_>) -> Option<Vec<Step>> {
-    let items = value.items(MAX_STEPS, "a list of steps")?;
+    let mut items = value.items(MAX_STEPS, "a list of steps")?.peekable();
+    if items.peek().is_none() {
+        return value.refuse(plan(value, "the plan has no steps", "leave `steps` out for the default plan"));
+    }
     let mut steps = Vec::new();
     let mut reached: Option<(Share, Span)> = None;
     for item in items {
@@ -56,10 +59,6 @@ fn steps(value: Value<'_>) -> Option<Vec<Step>> {
             _ => {}
         }
         steps.push(step);
-    }
-    if steps.is_empty() {
-        // A list whose steps were all faulty has been reported; an empty one has not.
-        return value.refuse(plan(value, "the plan has no steps", "leave `steps` out for the default plan"));
     }
     if reached.is_none_or(|(share, _)| share < Share::ALL) {
         steps.push(Step::Weight(Share::ALL));

@@ -78,12 +78,7 @@ impl Value<'_> {
 
     /// A share of traffic, in hundredths of a percent.
     pub(super) fn share(self) -> Option<Share> {
-        let expected = "a share such as `10%`";
-        let text = self.text(expected)?;
-        match text.parse() {
-            Ok(share) => Some(share),
-            Err(error) => self.malformed(expected, error.to_string()),
-        }
+        self.parsed("a share such as `10%`")
     }
 
     /// A percentage as a fraction; `range` is in percent.
@@ -150,7 +145,7 @@ impl Value<'_> {
         let text = self.text(expected)?;
         match text.trim().parse() {
             Ok(setting) => Some(setting),
-            Err(error) => self.malformed(expected, error.to_string()),
+            Err(error) => self.refuse(self.problem("bad_value", format!("`{}`: {error}", self.name))),
         }
     }
 

@@ -56,10 +56,7 @@ pub(super) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
                 let span = Span { start: places.byte(&span.start), end: places.byte(&span.end) };
                 builder.take(event, span)
             }
-            Err(error) => {
-                let at = places.byte(error.marker());
-                Err(Problem::new("syntax", Span { start: at, end: at + 1 }, explained(error.info(), text, at)))
-            }
+            Err(error) => Err(not_yaml(error.info(), text, places.byte(error.marker()))),
         };
         if let Err(problem) = step {
             builder.problems.push(problem);
@@ -76,15 +73,15 @@ pub(super) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
     }
 }
 
-/// The parser's own words, with the commonest cause of its most puzzling ones.
-fn explained(info: &str, text: &str, at: usize) -> String {
+/// The parser's own words, but for the commonest slip, where they are puzzling.
+fn not_yaml(info: &str, text: &str, at: usize) -> Problem {
     let line = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    let indent = &text[line..];
-    let indent = &indent[..indent.len() - indent.trim_start_matches([' ', '\t']).len()];
-    match indent.contains('\t') {
-        true => "YAML is indented by spaces, never by tabs".to_owned(),
-        false => format!("this is not YAML: {info}"),
-    }
+    let indent = text[line..].len() - text[line..].trim_start_matches([' ', '\t']).len();
+    let (at, message) = match text[line..line + indent].find('\t') {
+        Some(tab) => (line + tab, "YAML is indented by spaces, never by tabs".to_owned()),
+        None => (at, format!("this is not YAML: {info}")),
+    };
+    Problem::new("syntax", Span { start: at, end: at + 1 }, message)
 }
 
 /// A list or mapping whose end is still to come.
@@ -225,14 +222,8 @@ struct Places {
 
 impl Places {
     fn new(text: &str) -> Places {
-        let mut lines = vec![0];
-        let mut characters = text.chars().enumerate().peekable();
-        while let Some((index, character)) = characters.next() {
-            let next = characters.peek().map(|(_, next)| *next);
-            if character == '\n' || (character == '\r' && next != Some('\n')) {
-                lines.push(index + 1);
-            }
-        }
+        let after_breaks = text.chars().enumerate().filter(|(_, character)| *character == '\n').map(|(index, _)| index + 1);
+        let lines = [0].into_iter().chain(after_breaks).collect();
         Places { offsets: text.char_indices().map(|(at, _)| at).chain([text.len()]).collect(), lines }
     }
 
