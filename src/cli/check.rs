@@ -27,7 +27,9 @@ pub fn check(path: &Path, environment: &dyn Fn(&str) -> Option<String>, format: 
     let ok = result.is_ok();
     let text = match (result, format) {
         (Ok(settings), Format::Plain | Format::Colour) => format!("{}: ok\n{}", path.display(), summary(&settings)),
-        (Ok(_), Format::Json) => format!("{:#}\n", json!({ "ok": true, "file": path.display().to_string(), "problems": [] })),
+        (Ok(_), Format::Json) => {
+            format!("{:#}\n", json!({ "ok": true, "file": path.display().to_string(), "problems": [] }))
+        }
         (Err(report), Format::Json) => format!("{:#}\n", problems(&report)),
         (Err(report), _) => report.render(format == Format::Colour),
     };
@@ -115,7 +117,8 @@ service  shop at x.org, *.x.org, every path
 
     #[test]
     fn machines_get_places_and_codes() {
-        let (text, ok) = checked("version: 2\nstate: none\nservices: { a: { pols: 1, pools: { b: 'http://b' } } }\n", Format::Json);
+        let (text, ok) =
+            checked("version: 2\nstate: none\nservices: { a: { pols: 1, pools: { b: 'http://b' } } }\n", Format::Json);
         assert!(!ok);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&value["ok"], &value["file"], &value["omitted"]), (&json!(false), &json!("teal.yaml"), &json!(0)));
@@ -125,7 +128,10 @@ service  shop at x.org, *.x.org, every path
         };
         assert_eq!(problem(0), (json!("unsupported"), json!(1), json!(10)));
         assert_eq!(problem(1), (json!("unknown_key"), json!(3), json!(18)));
-        assert_eq!(checked(GOOD, Format::Json).0, "{\n  \"file\": \"teal.yaml\",\n  \"ok\": true,\n  \"problems\": []\n}\n");
+        assert_eq!(
+            checked(GOOD, Format::Json).0,
+            "{\n  \"file\": \"teal.yaml\",\n  \"ok\": true,\n  \"problems\": []\n}\n"
+        );
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub const MAX_FILE: u64 = 1024 * 1024;
 /// With everything that is wrong with the file, in the order of the file.
 pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Settings, Report> {
     let name = path.display().to_string();
-    let whole = |code, message: String| Report::new(&name, String::new(), vec![Problem::new(code, Span::default(), message)]);
+    let whole =
+        |code, message: String| Report::new(&name, String::new(), vec![Problem::new(code, Span::default(), message)]);
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))

@@ -79,7 +79,8 @@ fn test(value: Value<'_>) -> Option<Test> {
         _ => match how.boolean()? {
             true => Some(Test::Present),
             false => {
-                let problem = how.problem("unsupported", "`present: false` is not supported: a rule needs something to see");
+                let problem =
+                    how.problem("unsupported", "`present: false` is not supported: a rule needs something to see");
                 how.refuse(problem.help("put a rule for the other case first"))
             }
         },

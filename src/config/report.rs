@@ -170,9 +170,7 @@ impl Report {
         let snippet = Snippet::source(&self.source[window.clone()])
             .line_start(self.line_number(window.start))
             .annotation(AnnotationKind::Primary.span(shift(primary)).label(label))
-            .annotations(
-                related.map(|(span, label)| AnnotationKind::Context.span(shift(span)).label(label.as_str())),
-            );
+            .annotations(related.map(|(span, label)| AnnotationKind::Context.span(shift(span)).label(label.as_str())));
         title.element(snippet.path(self.name.as_str())).elements(help)
     }
 

@@ -54,7 +54,8 @@ fn steps(value: Value<'_>) -> Option<Vec<Step>> {
             }
             (_, Some((Share::ALL, at))) => {
                 let message = "at 100 % the rollout is over";
-                item.input.report(plan(item, message, "put this step before the last weight").related(at, "it ends here"));
+                item.input
+                    .report(plan(item, message, "put this step before the last weight").related(at, "it ends here"));
             }
             _ => {}
         }

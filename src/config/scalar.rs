@@ -69,7 +69,7 @@ impl Value<'_> {
         if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
             return self.malformed(expected, "a bare number has no unit: write it with `B`, `KiB` or `MiB`");
         }
-        let show = |limit: &usize| bytesize::ByteSize::b(*limit as u64).display().iec().to_string().replace(".0", "");
+        let show = |limit: &usize| bytesize::ByteSize::b(*limit as u64).display().iec().to_string().replace(".0 ", "");
         match text.parse::<bytesize::ByteSize>() {
             Ok(size) => self.within(usize::try_from(size.as_u64()).unwrap_or(usize::MAX), &range, show),
             Err(_) => self.malformed(expected, "the units are `B`, `KiB`, `MiB` (of 1024) and `kB`, `MB` (of 1000)"),

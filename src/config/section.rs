@@ -164,11 +164,20 @@ impl<'a> Section<'a> {
     ) -> Option<T> {
         match self.field(key) {
             Some(value) => reader(value),
+            None if self.has_misspelt(key) => None,
             None => {
                 let problem = Problem::new("missing_key", self.value.at, format!("the key `{key}` is missing"));
                 self.value.refuse(problem.help(help))
             }
         }
+    }
+
+    /// True if an unknown key, which is reported as such, probably is `key`.
+    fn has_misspelt(&self, key: &str) -> bool {
+        let Kind::Mapping(entries) = &self.value.node.kind else { return false };
+        let mut unknown =
+            entries.iter().map(|(found, _)| found.text.as_str()).filter(|found| !self.keys.contains(found));
+        unknown.any(|found| nearest(found, self.keys) == Some(key))
     }
 
     /// Exactly one of the keys, where a choice is written as a mapping.
@@ -181,7 +190,8 @@ impl<'a> Section<'a> {
                 let found = if first.is_some() { "more than one" } else { "none" };
                 let message = format!("`{}` needs exactly one of its keys, {found} is here", self.value.name);
                 // With an unknown key alone, that was the problem and is reported.
-                let unknown_only = first.is_none() && matches!(&self.value.node.kind, Kind::Mapping(all) if !all.is_empty());
+                let unknown_only =
+                    first.is_none() && matches!(&self.value.node.kind, Kind::Mapping(all) if !all.is_empty());
                 if unknown_only {
                     return None;
                 }

@@ -7,9 +7,7 @@ use super::overrides::overrides;
 use super::report::{Problem, Span};
 use super::rollout::rollout;
 use super::section::{Value, meant};
-use super::settings::{
-    Address, Connections, Guard, Health, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts,
-};
+use super::settings::{Address, Connections, Guard, Health, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts};
 use super::yaml::Kind;
 use crate::domain::analysis::Policy;
 use crate::domain::balance::Balance;
@@ -64,7 +62,11 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
     let section = value.section(SERVICE)?;
     let hosts = section.or("hosts", Vec::new(), hosts);
     let paths = section.or("paths", Vec::new(), paths);
-    claim(value, &hosts, &paths, claims);
+    // Hosts or paths that could not be read would claim everything, and blame others for it.
+    let readable = |key, empty: bool| section.field(key).is_none() || !empty;
+    if readable("hosts", hosts.is_empty()) && readable("paths", paths.is_empty()) {
+        claim(value, &hosts, &paths, claims);
+    }
     let help = "a service sends its requests to pools: `pools: { blue: http://127.0.0.1:3001 }`";
     let pools = section.required("pools", help, pools).unwrap_or_default();
     let default = Service::new(name.unwrap_or_default(), pools);
@@ -86,9 +88,11 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         name: default.name,
         pools: default.pools,
     };
-    if let (Some(_), true, Some(at)) = (&service.sticky, service.split_by != SplitBy::Request, section.field("sticky")) {
+    if let (Some(_), true, Some(at)) = (&service.sticky, service.split_by != SplitBy::Request, section.field("sticky"))
+    {
         let other = section.field("split_by").map_or(at.at, |split_by| split_by.at);
-        let problem = Problem::new("conflict", at.at, "`sticky` and `split_by` both decide what keeps a client on its side");
+        let problem =
+            Problem::new("conflict", at.at, "`sticky` and `split_by` both decide what keeps a client on its side");
         value.input.report(problem.related(other, "decided here").help("leave one of them out"));
     }
     Some(service)
@@ -107,7 +111,8 @@ fn claim(value: Value<'_>, hosts: &[(HostPattern, Span)], paths: &[(String, Span
             if let Some((first, first_at)) = claims.get(&place) {
                 let host = host.as_ref().map_or("any host".to_owned(), HostPattern::to_string);
                 let message = format!("services `{first}` and `{}` both claim {host} {path}", value.name);
-                let problem = Problem::new("conflict", at, message).label("claimed again").related(*first_at, "claimed first");
+                let problem =
+                    Problem::new("conflict", at, message).label("claimed again").related(*first_at, "claimed first");
                 return value.input.report(problem.help("tell them apart by `hosts` or `paths`"));
             }
             claims.insert(place, (value.name.to_owned(), at));
@@ -148,7 +153,9 @@ fn path(value: Value<'_>, without: &[char]) -> Option<String> {
     let help = match () {
         () if !text.starts_with('/') => "a path begins with `/`",
         () if text.contains(without) => "leave out `?`, `#` and what follows",
-        () if !text.bytes().all(|byte| byte.is_ascii_graphic()) => "spaces and other letters are percent-encoded: `%20`",
+        () if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            "spaces and other letters are percent-encoded: `%20`"
+        }
         () if text.len() > 1024 => "a path is at most 1024 bytes long",
         () => return Some(text),
     };
@@ -191,7 +198,11 @@ pub(super) fn pool_index(value: Value<'_>, pools: &[Pool]) -> Option<usize> {
     let known: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
     known.iter().position(|pool| *pool == name).or_else(|| {
         // Without pools that is the problem, and it is reported.
-        if known.is_empty() { None } else { value.refuse(value.problem("unknown_pool", "the service has no such pool").help(meant(&name, &known))) }
+        if known.is_empty() {
+            None
+        } else {
+            value.refuse(value.problem("unknown_pool", "the service has no such pool").help(meant(&name, &known)))
+        }
     })
 }
 
@@ -242,7 +253,8 @@ fn balance(value: Value<'_>) -> Option<Balance> {
 }
 
 fn guard(value: Value<'_>) -> Option<Guard> {
-    let words = [("rollback", Guard::Rollback), ("hold", Guard::Hold), ("observe", Guard::Observe), ("off", Guard::Off)];
+    let words =
+        [("rollback", Guard::Rollback), ("hold", Guard::Hold), ("observe", Guard::Observe), ("off", Guard::Off)];
     value.choice(&words)
 }
 
@@ -286,20 +298,23 @@ fn analysis(value: Value<'_>) -> Option<Policy> {
     policy.beta = section.or("beta", policy.beta, |v| v.percentage(0.0001..=50.0));
     policy.min_requests = section.or("min_requests", policy.min_requests, |v| v.count(1..=100_000_000));
     if let Some(tolerate) = section.read("tolerate", |v| v.section(TOLERATE)) {
-        policy.tolerate_errors_odds = tolerate.or("errors_odds", policy.tolerate_errors_odds, |v| v.number(1.0..=100.0));
+        policy.tolerate_errors_odds =
+            tolerate.or("errors_odds", policy.tolerate_errors_odds, |v| v.number(1.0..=100.0));
         policy.tolerate_latency = tolerate.or("latency", policy.tolerate_latency, |v| v.percentage(0.0..=1000.0));
     }
     if let Some(approve) = section.read("approve", |v| v.section(APPROVE)) {
         policy.approve_errors_odds = approve.or("errors_odds", policy.approve_errors_odds, |v| v.number(1.01..=100.0));
         policy.approve_latency = approve.or("latency", policy.approve_latency, |v| v.percentage(0.1..=1000.0));
-        policy.approve_error_rate = approve.or("error_rate", policy.approve_error_rate, |v| v.percentage(0.0001..=50.0));
+        policy.approve_error_rate =
+            approve.or("error_rate", policy.approve_error_rate, |v| v.percentage(0.0001..=50.0));
     }
     let margins = [
         ("errors_odds", policy.tolerate_errors_odds, policy.approve_errors_odds),
         ("latency", policy.tolerate_latency, policy.approve_latency),
     ];
     for (name, _, _) in margins.into_iter().filter(|(_, tolerated, ruled_out)| tolerated >= ruled_out) {
-        let message = format!("`approve.{name}` must be above `tolerate.{name}`: what is tolerated cannot be ruled out");
+        let message =
+            format!("`approve.{name}` must be above `tolerate.{name}`: what is tolerated cannot be ruled out");
         let help = "each has a default; see config/reference.yaml";
         value.input.report(Problem::new("conflict", value.at, message).help(help));
     }

@@ -56,12 +56,9 @@ pub(super) fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
                 let span = Span { start: places.byte(&span.start), end: places.byte(&span.end) };
                 builder.take(event, span)
             }
-            Err(error) => Err(not_yaml(error.info(), text, places.byte(error.marker()))),
+            Err(error) => builder.end_with(not_yaml(error.info(), text, places.byte(error.marker()))),
         };
-        if let Err(problem) = step {
-            builder.problems.push(problem);
-            return None;
-        }
+        step?;
     }
     match builder.root {
         Some(Node { kind: Kind::Null, .. }) | None => {
@@ -81,7 +78,11 @@ fn not_yaml(info: &str, text: &str, at: usize) -> Problem {
         Some(tab) => (line + tab, "YAML is indented by spaces, never by tabs".to_owned()),
         None => (at, format!("this is not YAML: {info}")),
     };
-    Problem::new("syntax", Span { start: at, end: at + 1 }, message)
+    let problem = Problem::new("syntax", Span { start: at, end: at + 1 }, message);
+    match text[line..at].ends_with("${") || text[line..at].ends_with('$') {
+        true => problem.help("inside `{ }` and `[ ]` a value with `${NAME}` needs quotes"),
+        false => problem,
+    }
 }
 
 /// A list or mapping whose end is still to come.
@@ -112,8 +113,8 @@ struct Builder<'p> {
 }
 
 impl Builder<'_> {
-    /// Takes one event; an error ends the reading.
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Problem> {
+    /// Takes one event; `None` ends the reading.
+    fn take(&mut self, event: Event<'_>, span: Span) -> Option<()> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_extras(anchor, tag, span);
@@ -137,20 +138,26 @@ impl Builder<'_> {
             Event::SequenceEnd | Event::MappingEnd => self.ascend(span),
             Event::DocumentStart(_) if self.root.is_some() => {
                 let message = "a second document begins here; a configuration is one document";
-                return Err(Problem::new("syntax", span, message).help("remove the `---` and what follows it"));
+                return self
+                    .end_with(Problem::new("syntax", span, message).help("remove the `---` and what follows it"));
             }
             _ => {}
         }
-        Ok(())
+        Some(())
     }
 
-    fn descend(&mut self, open: Open) -> Result<(), Problem> {
+    fn end_with(&mut self, problem: Problem) -> Option<()> {
+        self.problems.push(problem);
+        None
+    }
+
+    fn descend(&mut self, open: Open) -> Option<()> {
         if self.open.len() == MAX_DEPTH {
             let message = format!("lists and mappings are nested more than {MAX_DEPTH} deep");
-            return Err(Problem::new("too_deep", open.span, message));
+            return self.end_with(Problem::new("too_deep", open.span, message));
         }
         self.open.push(open);
-        Ok(())
+        Some(())
     }
 
     fn ascend(&mut self, end: Span) {
@@ -182,7 +189,8 @@ impl Builder<'_> {
             self.problems.push(no_anchors(span));
         }
         if tag.is_some() {
-            self.problems.push(Problem::new("syntax", span, "tags (`!name`) are not used in this file").help("remove the tag"));
+            self.problems
+                .push(Problem::new("syntax", span, "tags (`!name`) are not used in this file").help("remove the tag"));
         }
     }
 }
@@ -198,7 +206,8 @@ fn accept_key(node: Node, seen: &mut HashMap<String, Span>, problems: &mut Vec<P
     };
     if let Some(first) = seen.get(&text) {
         let message = format!("the key {} stands here twice", quoted(&text));
-        problems.push(Problem::new("duplicate_key", node.span, message).label("again here").related(*first, "first here"));
+        problems
+            .push(Problem::new("duplicate_key", node.span, message).label("again here").related(*first, "first here"));
         return PendingKey::Refused;
     }
     seen.insert(text.clone(), node.span);
@@ -222,7 +231,8 @@ struct Places {
 
 impl Places {
     fn new(text: &str) -> Places {
-        let after_breaks = text.chars().enumerate().filter(|(_, character)| *character == '\n').map(|(index, _)| index + 1);
+        let after_breaks =
+            text.chars().enumerate().filter(|(_, character)| *character == '\n').map(|(index, _)| index + 1);
         let lines = [0].into_iter().chain(after_breaks).collect();
         Places { offsets: text.char_indices().map(|(at, _)| at).chain([text.len()]).collect(), lines }
     }
