@@ -138,7 +138,7 @@ service  shop at x.org, *.x.org, every path
     fn colour_is_only_on_request() {
         let plain = checked("version: [1]", Format::Plain).0;
         let colour = checked("version: [1]", Format::Colour).0;
-        assert!(plain.starts_with("error[missing_key]") && !plain.contains('\u{1b}'));
+        assert!(plain.starts_with("error[") && !plain.contains('\u{1b}'));
         assert!(colour.contains('\u{1b}'));
     }
 }
