@@ -1,6 +1,8 @@
 //! Teal: a Layer-7 traffic-switching proxy.
 
+pub mod app;
 pub mod bridge;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;

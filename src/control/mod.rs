@@ -12,3 +12,4 @@ pub mod ledger;
 pub mod publisher;
 pub mod state;
 pub mod store;
+pub mod watch;

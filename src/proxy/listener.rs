@@ -38,6 +38,10 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        // `[::]` beside `0.0.0.0` on one port is legal and means both.
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -1,0 +1,311 @@
+//! The composition root: builds both planes, starts them in order and ends them in order.
+//!
+//! Start: sockets first (the likeliest failure), then the store, then the first table, then the workers, and only
+//! then the admin API. End: not ready, then no more accepts, then the in-flight requests, then judge, driver, store.
+//!
+//! Invariant: nothing accepts a request before every worker has a table; the store closes last.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bridge::table::Plane;
+use crate::config::settings::{Settings, State};
+use crate::control::controller::{self, Controller};
+use crate::control::driver::{self, Driver, Shared, Source};
+use crate::control::events::Events;
+use crate::control::judge::{Judge, Views};
+use crate::control::ledger::Ledger;
+use crate::control::publisher::Publisher;
+use crate::control::store::{Journal, Loaded, Store};
+use crate::control::{admin, health, watch};
+use crate::proxy::access::AccessBuffer;
+use crate::proxy::{listener, worker};
+use crate::telemetry::access_log::Log;
+
+/// How long names may take to resolve before serving begins without them.
+const RESOLVE: Duration = Duration::from_secs(2);
+/// How long workers may take to come up.
+const COME_UP: Duration = Duration::from_secs(5);
+
+/// Why Teal did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("cannot write the access log: {0}")]
+    AccessLog(io::Error),
+    /// The store cannot be used.
+    #[error("cannot use the state: {0}")]
+    State(String),
+    /// The system refused a thread or a runtime.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A running Teal.
+pub struct Running {
+    /// Where clients connect.
+    pub listen: Vec<SocketAddr>,
+    /// Where the admin API answers.
+    pub admin: Option<SocketAddr>,
+    /// The handle to the control plane.
+    pub controller: Controller,
+    plane: Arc<Plane>,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    access: Option<Log>,
+    control: JoinHandle<()>,
+    stop_control: oneshot::Sender<()>,
+    shutdown: crate::config::settings::Shutdown,
+}
+
+/// Starts everything; returns once requests are served.
+///
+/// # Errors
+/// See [`StartError`]; nothing is left running.
+pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, StartError> {
+    let workers = settings.workers.get();
+    let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut listen = Vec::new();
+    for address in &settings.listen {
+        let bound = listener::bind(*address, workers).map_err(|error| StartError::Listen { address: *address, error })?;
+        listen.push(bound[0].local_addr()?);
+        listeners.iter_mut().zip(bound).for_each(|(list, socket)| list.push(socket));
+    }
+    let admin = settings.admin.as_ref().map(|admin| bind_admin(admin.listen)).transpose()?;
+    let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+    let access = Log::start(&settings.access_log).map_err(StartError::AccessLog)?;
+    let (store, loaded) = open(&settings.state).map_err(StartError::State)?;
+    let journal = Journal::spawn(store)?;
+
+    let plane = Arc::new(Plane::new(workers));
+    let control = Control::new(settings.clone(), file, Arc::clone(&plane), journal, admin);
+    let controller = control.controller.clone();
+    let (stop_control, stop) = oneshot::channel();
+    let (first_table, ready) = std_mpsc::channel();
+    let control = std::thread::Builder::new().name("control".into()).spawn(move || control.run(loaded, first_table, stop))?;
+    match ready.recv() {
+        Ok(Ok(())) => {}
+        Ok(Err(text)) => return Err(StartError::State(text)),
+        Err(_) => return Err(StartError::State("the control thread ended".to_owned())),
+    }
+    let start = |(index, listeners): (usize, Vec<TcpListener>)| {
+        let start = worker::Start {
+            index,
+            plane: Arc::clone(&plane),
+            listeners,
+            access: access.as_ref().map(|log| AccessBuffer::new(log.batches.clone())),
+            grace: settings.shutdown.grace,
+        };
+        std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker::run(start))
+    };
+    let workers = listeners.into_iter().enumerate().map(start).collect::<io::Result<Vec<_>>>()?;
+    let running = Running {
+        listen,
+        admin: admin_address,
+        controller,
+        plane,
+        workers,
+        access,
+        control,
+        stop_control,
+        shutdown: settings.shutdown,
+    };
+    running.come_up()?;
+    Ok(running)
+}
+
+impl Running {
+    fn come_up(&self) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        runtime.block_on(self.plane.roster.acknowledged(1, COME_UP)).map_err(io::Error::other)
+    }
+
+    /// Ends in order: readiness fails, accepting stops, requests in flight finish within the grace time, what is
+    /// owed is written. Blocks until all threads have ended.
+    pub fn shutdown(self) {
+        self.controller.not_ready();
+        std::thread::sleep(self.shutdown.delay);
+        self.plane.roster.drain();
+        for worker in self.workers {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a worker failed"),
+                Err(_) => tracing::error!("a worker panicked"),
+            }
+        }
+        if let Some(access) = self.access {
+            access.finish();
+        }
+        // An error means that the control thread has ended already.
+        let _ = self.stop_control.send(());
+        let _ = self.control.join();
+    }
+}
+
+fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let socket = TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    bind().map_err(|error| StartError::Listen { address, error })
+}
+
+fn open(state: &State) -> Result<(Store, Loaded), String> {
+    let store = match state {
+        State::Folder(folder) => Store::open(folder),
+        State::Ephemeral => Store::ephemeral(),
+    };
+    let mut store = store.map_err(|error| error.to_string())?;
+    let loaded = store.load().map_err(|error| error.to_string())?;
+    Ok((store, loaded))
+}
+
+/// Everything of the control plane before it runs.
+struct Control {
+    controller: Controller,
+    driver: driver::Parts,
+    file: Option<PathBuf>,
+    admin: Option<TcpListener>,
+    commands: mpsc::UnboundedSender<driver::Command>,
+    queue: mpsc::UnboundedReceiver<driver::Command>,
+}
+
+impl Control {
+    fn new(
+        settings: Settings,
+        file: Option<PathBuf>,
+        plane: Arc<Plane>,
+        journal: Journal,
+        admin: Option<TcpListener>,
+    ) -> Control {
+        let publisher = Arc::new(Publisher::new(Arc::clone(&plane), settings.workers.get()));
+        let (events, views, shared) = (Arc::new(Events::default()), Views::default(), Arc::new(Shared::default()));
+        let (commands, queue) = mpsc::unbounded_channel();
+        let controller = Controller::new(controller::Parts {
+            plane: Arc::clone(&plane),
+            publisher: Arc::clone(&publisher),
+            events: Arc::clone(&events),
+            shared: Arc::clone(&shared),
+            views: Arc::clone(&views),
+            journal: journal.clone(),
+            commands: commands.clone(),
+        });
+        let source = file.as_deref().map(source_of);
+        let driver = driver::Parts { publisher, plane, journal, events, views, shared, settings, source };
+        Control { controller, driver, file, admin, commands, queue }
+    }
+
+    /// The control thread.
+    fn run(self, loaded: Loaded, first_table: std_mpsc::Sender<Result<(), String>>, stop: oneshot::Receiver<()>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(first_table.send(Err(error.to_string()))),
+        };
+        runtime.block_on(self.serve(loaded, first_table, stop));
+    }
+
+    async fn serve(
+        self,
+        loaded: Loaded,
+        first_table: std_mpsc::Sender<Result<(), String>>,
+        stop: oneshot::Receiver<()>,
+    ) {
+        let Control { controller, driver, file, admin, commands, queue } = self;
+        let driver::Parts { publisher, plane, journal, events, views, settings, .. } = &driver;
+        let (plane, journal, events) = (Arc::clone(plane), journal.clone(), Arc::clone(events));
+        let ledger = Ledger::new(journal.clone(), loaded.evidence.clone());
+        let workers = settings.workers.get();
+        let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
+        let judge = Judge::new(Arc::clone(&plane), Arc::clone(publisher), Arc::clone(views), commands, ledger, workers);
+        let driver = match Driver::start(driver, loaded).await {
+            Ok(driver) => driver,
+            Err(text) => {
+                journal.close().await;
+                return drop(first_table.send(Err(text)));
+            }
+        };
+        resolve_all(&plane).await;
+        let stop_judge = Arc::new(AtomicBool::new(false));
+        let judge = match judge.spawn(Arc::clone(&stop_judge)) {
+            Ok(judge) => judge,
+            Err(error) => return drop(first_table.send(Err(error.to_string()))),
+        };
+        let driving = tokio::spawn(driver.run(queue));
+        let checking = tokio::spawn(health::run(Arc::clone(&plane), events));
+        let watching = file.map(|file| tokio::spawn(watch_file(file, controller.clone())));
+        let (stop_admin, admin_stops) = oneshot::channel::<()>();
+        let answering = admin.map(|socket| tokio::spawn(serve_admin(socket, controller.clone(), token, admin_stops)));
+        let _ = first_table.send(Ok(()));
+
+        // An error means that whoever holds the other end is gone: end as well.
+        let _ = stop.await;
+        watching.iter().for_each(tokio::task::JoinHandle::abort);
+        checking.abort();
+        drop(stop_admin);
+        if let Some(answering) = answering {
+            let _ = answering.await;
+        }
+        stop_judge.store(true, SeqCst);
+        judge.thread().unpark();
+        let _ = judge.join();
+        controller.close().await;
+        let _ = driving.await;
+        journal.close().await;
+    }
+}
+
+fn source_of(file: &Path) -> Source {
+    let file = file.to_owned();
+    Box::new(move || crate::config::load(&file, &environment).map_err(|report| report.to_string()))
+}
+
+/// The process's environment, for `${NAME}` in the configuration.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+async fn resolve_all(plane: &Plane) {
+    let table = plane.table.load_full();
+    let endpoints = table.services.iter().flat_map(|service| &service.pools).flat_map(|pool| &pool.endpoints);
+    let mut lookups = tokio::task::JoinSet::new();
+    for endpoint in endpoints {
+        let endpoint = Arc::clone(endpoint);
+        lookups.spawn(async move { health::resolve(&endpoint).await });
+    }
+    // What has not resolved by then is tried again by the health checks.
+    let _ = tokio::time::timeout(RESOLVE, lookups.join_all()).await;
+}
+
+async fn watch_file(file: PathBuf, controller: Controller) {
+    if let Err(error) = watch::run(&file, controller).await {
+        tracing::warn!(file = %file.display(), %error, "the file is not watched; use `teal reload`");
+    }
+}
+
+async fn serve_admin(
+    socket: TcpListener,
+    controller: Controller,
+    token: Option<crate::config::settings::Secret>,
+    stop: oneshot::Receiver<()>,
+) {
+    let listener = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the admin API does not answer"),
+    };
+    admin::serve(listener, controller, token, async { drop(stop.await) }).await;
+}
