@@ -1,1 +1,3 @@
+//! The `teal` binary.
+
 fn main() {}

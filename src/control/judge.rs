@@ -207,7 +207,13 @@ fn policy_of(service: &Service) -> Policy {
     Policy { alpha: policy.alpha / others as f64, ..policy }
 }
 
-fn sentence(service: &Service, canary: &str, finding: &Finding, marks: Option<&Marks>, publisher: &Publisher) -> Sentence {
+fn sentence(
+    service: &Service,
+    canary: &str,
+    finding: &Finding,
+    marks: Option<&Marks>,
+    publisher: &Publisher,
+) -> Sentence {
     let decided = clock::now();
     let name = &service.settings.name;
     let guard = service.settings.guard;
@@ -242,7 +248,8 @@ impl Case {
         let comparator = &mut self.comparator;
         self.watched.retain_mut(|watched| {
             // Asked before reading: what ends in between is read now, not lost.
-            let over = watched.replaced_by.is_some_and(|table| plane.roster.has_seen(table) && watched.book.open() == 0);
+            let over =
+                watched.replaced_by.is_some_and(|table| plane.roster.has_seen(table) && watched.book.open() == 0);
             let arms = watched.reader.take(&watched.book);
             let block = Block { canary: arms[watched.canary], baseline: arms[watched.baseline] };
             comparator.observe(watched.book.epoch, &block);

@@ -173,7 +173,9 @@ pub async fn deliver(answer: Answer, client: &Client, ending: Ending) -> Respons
     let body = if tunnel {
         attempt.tunnels();
         drop(incoming);
-        client.tunnels(Tunnel { raw: connection.into_raw().await, attempt });
+        if let Some(raw) = connection.into_raw().await {
+            client.tunnels(Tunnel { raw, attempt });
+        }
         Body::own(bytes::Bytes::new(), ending)
     } else {
         Body::upstream(incoming, connection, attempt, ending)

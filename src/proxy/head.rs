@@ -126,13 +126,9 @@ fn refuse(parts: &Parts) -> Result<(), Fault> {
     if host.is_some_and(|host| !is_host(host.as_bytes())) {
         return Err(Fault::BadRequest("an invalid Host"));
     }
-    // hyper has framed the body by now; what it tolerates and a gateway must not is refused here.
-    let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
-    if chunked && (parts.headers.contains_key(CONTENT_LENGTH) || parts.version != Version::HTTP_11) {
-        return Err(Fault::BadRequest("ambiguous framing"));
-    }
-    if parts.headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
-        return Err(Fault::BadRequest("more than one Content-Length"));
+    // Of a Content-Length beside a Transfer-Encoding nothing is left here: hyper drops it and writes its own.
+    if parts.headers.contains_key(TRANSFER_ENCODING) && parts.version != Version::HTTP_11 {
+        return Err(Fault::BadRequest("a transfer encoding in HTTP/1.0"));
     }
     Ok(())
 }

@@ -31,13 +31,16 @@ use crate::proxy::recorder::Attempt;
 /// One open connection to an endpoint.
 pub struct Connection {
     sender: http1::SendRequest<Upload>,
-    link: http1::Connection<TokioIo<TcpStream>, Upload>,
+    /// Gone once hyper said that it ended.
+    link: Option<Link>,
     endpoint: Arc<Endpoint>,
     keep: settings::Connections,
     idle_since: Micros,
     /// It has answered a request before.
     pub is_reused: bool,
 }
+
+type Link = http1::Connection<TokioIo<TcpStream>, Upload>;
 
 /// Why no response head came.
 pub enum Broken {
@@ -73,14 +76,14 @@ impl Connection {
         let (sender, link) = handshake.map_err(io::Error::other)?;
         let mut connection = Connection {
             sender,
-            link,
+            link: Some(link),
             endpoint: Arc::clone(endpoint),
             keep: keep.clone(),
             idle_since: clock::now(),
             is_reused: false,
         };
         // One poll makes the sender ready.
-        let _ = connection.link.poll_without_shutdown(&mut Context::from_waker(Waker::noop()));
+        connection.drive(&mut Context::from_waker(Waker::noop()));
         Ok(Box::new(connection))
     }
 
@@ -99,30 +102,38 @@ impl Connection {
             if attempt.is_expired() {
                 return Poll::Ready(Err(Broken::Failed(Failure::Timeout)));
             }
-            // Its own end matters only through the answer, which it settles before it ends.
-            let _ = link.poll_without_shutdown(cx);
-            head.as_mut().poll(cx).map_err(Broken::from)
+            let ended = link.as_mut().is_none_or(|link| link.poll_without_shutdown(cx).is_ready());
+            let answer = head.as_mut().poll(cx);
+            if answer.is_pending() && ended {
+                // It died while idle: only its drop gives the unsent request back.
+                *link = None;
+                return head.as_mut().poll(cx).map_err(Broken::from);
+            }
+            answer.map_err(Broken::from)
         });
         answer.await
     }
 
     /// Drives the connection for the body that it is receiving or sending.
     pub fn drive(&mut self, cx: &mut Context<'_>) {
-        let _ = self.link.poll_without_shutdown(cx);
+        if self.link.as_mut().is_some_and(|link| link.poll_without_shutdown(cx).is_ready()) {
+            // What it had to say to the body it said before it ended.
+            self.link = None;
+        }
     }
 
     /// True if the connection can take the next request: its last exchange is over on both sides.
     fn is_clean(&mut self) -> bool {
-        let idle = Context::from_waker(Waker::noop());
-        let mut idle = idle;
-        self.link.poll_without_shutdown(&mut idle).is_pending() && self.sender.is_ready()
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.link.is_some() && self.sender.is_ready()
     }
 
-    /// After a 101: waits until hyper lets go of the stream and takes it.
-    pub async fn into_raw(mut self: Box<Self>) -> Raw {
-        let _ = std::future::poll_fn(|cx| self.link.poll_without_shutdown(cx)).await;
-        let parts = self.link.into_parts();
-        Raw { stream: parts.io.into_inner(), early: parts.read_buf }
+    /// After a 101: waits until hyper lets go of the stream and takes it. `None` if it broke off meanwhile.
+    pub async fn into_raw(mut self: Box<Self>) -> Option<Raw> {
+        let mut link = self.link.take()?;
+        std::future::poll_fn(|cx| link.poll_without_shutdown(cx)).await.ok()?;
+        let parts = link.into_parts();
+        Some(Raw { stream: parts.io.into_inner(), early: parts.read_buf })
     }
 }
 

@@ -107,7 +107,7 @@ pub struct Shared {
 }
 
 /// Where the settings come from, to be read again.
-pub type Source = Box<dyn Fn() -> Result<Settings, String> + Send>;
+pub type Source = Box<dyn Fn() -> Result<Settings, String> + Send + Sync>;
 
 /// The driver.
 pub struct Driver {
@@ -257,7 +257,8 @@ impl Driver {
 
     async fn tick(&mut self) {
         self.pay_debts().await;
-        let running: Vec<String> = self.states.iter().filter(|(_, s)| s.rollout.is_some()).map(|(n, _)| n.clone()).collect();
+        let running: Vec<String> =
+            self.states.iter().filter(|(_, s)| s.rollout.is_some()).map(|(n, _)| n.clone()).collect();
         for service in running {
             self.hear_the_judge(&service).await;
             self.event(&service, Event::Tick).await;

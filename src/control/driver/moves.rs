@@ -39,7 +39,9 @@ impl Driver {
         }
         if let Some(rollout) = &target.rollout {
             let id = &rollout.order.id;
-            return Err(Refusal::Conflict(format!("rollout {id} is moving this service's traffic: abort or promote it first")));
+            return Err(Refusal::Conflict(format!(
+                "rollout {id} is moving this service's traffic: abort or promote it first"
+            )));
         }
         let sum: u32 = shares.values().map(|share| u32::from(share.basis_points())).sum();
         if sum != u32::from(Share::ALL.basis_points()) {
@@ -185,7 +187,8 @@ impl Driver {
     }
 
     pub(super) fn check_pools<'a>(&self, service: &str, wanted: impl Iterator<Item = &'a str>) -> Result<(), Refusal> {
-        let pools = || self.definition(service).into_iter().flat_map(|service| &service.pools).map(|pool| pool.name.as_str());
+        let pools =
+            || self.definition(service).into_iter().flat_map(|service| &service.pools).map(|pool| pool.name.as_str());
         for name in wanted {
             if !pools().any(|pool| pool == name) {
                 let suggestion = nearest(name, pools());

@@ -19,7 +19,8 @@ impl Driver {
         match &outcome {
             Ok(reloaded) if reloaded.changed => {
                 let restart = reloaded.needs_restart.join(", ");
-                let rest = if restart.is_empty() { String::new() } else { format!("; a restart is needed for {restart}") };
+                let rest =
+                    if restart.is_empty() { String::new() } else { format!("; a restart is needed for {restart}") };
                 self.events.tell("reload", None, None, format!("configuration reloaded by {by}{rest}"));
             }
             Ok(_) => {}

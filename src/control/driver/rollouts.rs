@@ -34,7 +34,8 @@ impl Driver {
             return Err(Refusal::Conflict(format!("`{to}` is active already: it has the traffic")));
         }
         self.check_answers(&service, &to).await?;
-        let plan = plan.or_else(|| self.definition(&service).map(|service| service.rollout.clone())).unwrap_or_default();
+        let plan =
+            plan.or_else(|| self.definition(&service).map(|service| service.rollout.clone())).unwrap_or_default();
         let id = format!("{service}-{}-{:04x}", clock::wall_millis() / 1_000, fastrand::u16(..));
         let order = Order {
             id: id.clone(),
@@ -102,7 +103,8 @@ impl Driver {
 
     /// What a new process makes of the rollouts it finds.
     pub(super) async fn resume_rollouts(&mut self) {
-        let found: Vec<String> = self.states.iter().filter(|(_, s)| s.rollout.is_some()).map(|(n, _)| n.clone()).collect();
+        let found: Vec<String> =
+            self.states.iter().filter(|(_, s)| s.rollout.is_some()).map(|(n, _)| n.clone()).collect();
         for service in found {
             self.event(&service, Event::Restarted).await;
         }
@@ -164,9 +166,10 @@ impl Driver {
                     reverting = true;
                     self.revert(service).await.map(|()| None)
                 }
-                Action::Settle => self.settle_rollout(service).await.map(|()| {
-                    std::mem::take(&mut reverting).then_some(Event::Reverted)
-                }),
+                Action::Settle => self
+                    .settle_rollout(service)
+                    .await
+                    .map(|()| std::mem::take(&mut reverting).then_some(Event::Reverted)),
             };
             match outcome {
                 Ok(None) => {}
@@ -187,7 +190,11 @@ impl Driver {
     async fn step_to(&mut self, service: &str, share: Share, promote: bool) -> Result<Event, String> {
         let Some(mut target) = self.states.get(service).cloned() else { return Err("the service is gone".to_owned()) };
         let canary = target.rollout.as_ref().map(|rollout| rollout.order.canary.clone()).unwrap_or_default();
-        if promote { target.activate(&canary) } else { target.give(&canary, share) }
+        if promote {
+            target.activate(&canary)
+        } else {
+            target.give(&canary, share)
+        }
         self.stamp(&mut target, "rollout");
         self.forward(service, target.clone()).await?;
         self.states.insert(service.to_owned(), target);

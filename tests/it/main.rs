@@ -1,0 +1,9 @@
+//! End-to-end tests: a whole Teal on free ports between real sockets, in one binary.
+//!
+//! Each test has its own upstreams and its own Teal; nothing is shared, nothing sleeps for luck.
+
+#![allow(unreachable_pub, reason = "one binary: `pub` here means between its files")]
+
+mod forwarding;
+mod support;
+mod switching;

@@ -1,0 +1,103 @@
+//! A raw HTTP/1.1 client over one connection: what is sent is exactly what the test says.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// One connection to Teal.
+pub struct Client {
+    input: BufReader<TcpStream>,
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Header lines as received.
+    pub headers: Vec<String>,
+    /// The body, de-chunked.
+    pub body: String,
+}
+
+impl Answer {
+    /// The value of a header, by lower-case name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+impl Client {
+    /// Connects; reads give up after ten seconds, so that a test fails rather than hangs.
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { input: BufReader::new(stream) }
+    }
+
+    /// Sends bytes.
+    pub fn send(&mut self, text: &str) {
+        self.input.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// A `GET` with extra header lines (each ending in CRLF).
+    pub fn get(&mut self, path: &str, headers: &str) -> Answer {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n{headers}\r\n"));
+        self.answer().expect("an answer")
+    }
+
+    /// A `POST` with a body of known length.
+    pub fn post(&mut self, path: &str, body: &str) -> Answer {
+        let length = body.len();
+        self.send(&format!("POST {path} HTTP/1.1\r\nHost: shop.test\r\nContent-Length: {length}\r\n\r\n{body}"));
+        self.answer().expect("an answer")
+    }
+
+    /// The next answer; `None` if the connection ended first or its body was cut.
+    pub fn answer(&mut self) -> Option<Answer> {
+        let status = self.line()?.split(' ').nth(1)?.parse().ok()?;
+        let mut answer = Answer { status, headers: Vec::new(), body: String::new() };
+        loop {
+            match self.line()? {
+                line if line.is_empty() => break,
+                line => answer.headers.push(line),
+            }
+        }
+        let mut body = Vec::new();
+        if let Some(length) = answer.header("content-length").map(|n| n.parse().unwrap()) {
+            body = vec![0; length];
+            self.input.read_exact(&mut body).ok()?;
+        } else if answer.header("transfer-encoding").is_some() {
+            loop {
+                let size = usize::from_str_radix(&self.line()?, 16).ok()?;
+                let mut chunk = vec![0; size + 2];
+                self.input.read_exact(&mut chunk).ok()?;
+                if size == 0 {
+                    break;
+                }
+                body.extend_from_slice(&chunk[..size]);
+            }
+        } else if status >= 200 && status != 204 && status != 304 {
+            self.input.read_to_end(&mut body).ok()?;
+        }
+        answer.body = String::from_utf8(body).unwrap();
+        Some(answer)
+    }
+
+    /// Exactly `count` raw bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.input.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.input.read_line(&mut line).ok()?;
+        (read > 0).then(|| line.trim_end_matches("\r\n").to_owned())
+    }
+}
