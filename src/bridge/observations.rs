@@ -141,9 +141,8 @@ impl Reader {
         for (at, (cell, seen)) in cells.zip(&mut self.seen).enumerate() {
             let arm = &mut arms[at % self.pools];
             add(&mut arm.errors, cell.errors.take(&mut seen[MARKS]));
-            for mark in 0..MARKS {
-                add(&mut arm.slow[mark], cell.slow[mark].take(&mut seen[mark]));
-            }
+            let marks = arm.slow.iter_mut().zip(&cell.slow).zip(seen.iter_mut());
+            marks.for_each(|((sum, word), seen)| add(sum, word.take(seen)));
         }
         arms
     }

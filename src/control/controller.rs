@@ -170,12 +170,11 @@ impl Controller {
     /// # Errors
     /// When there is no such rollout.
     pub async fn rollout(&self, id: &str) -> Result<Found, Refusal> {
-        let states = self.states();
-        let running = states.values().filter_map(|state| state.rollout.as_ref()).find(|rollout| rollout.order.id == id);
+        let running = |state: &ServiceState| state.rollout.clone().filter(|rollout| rollout.order.id == id);
+        let running = self.states().values().find_map(running);
         if let Some(rollout) = running {
-            return Ok(Found::Running(Box::new(rollout.clone())));
+            return Ok(Found::Running(Box::new(rollout)));
         }
-        drop(states);
         let over = self.journal.rollout(id).await.map_err(|error| Refusal::Failed(error.to_string()))?;
         let unknown = || Refusal::Unknown { kind: "rollout", name: id.to_owned(), suggestion: None };
         over.map(|over| Found::Over(Box::new(over))).ok_or_else(unknown)

@@ -35,7 +35,7 @@ pub fn pick(
     match policy {
         Balance::RoundRobin => from((turn % count as u64) as usize),
         Balance::LeastRequest => {
-            let draw = |bits: u64| ((bits & 0xffff_ffff) * count as u64 >> 32) as usize;
+            let draw = |bits: u64| (((bits & 0xffff_ffff) * count as u64) >> 32) as usize;
             let first = from(draw(random))?;
             // The second draw starts past the first, so two eligible endpoints are always compared.
             let other = from((first + 1 + draw(random >> 32) % count.max(2).saturating_sub(1)) % count)?;

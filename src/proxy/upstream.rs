@@ -148,6 +148,10 @@ impl From<TrySendError<Request<Upload>>> for Broken {
 
 /// The idle connections of one worker, by endpoint.
 #[derive(Default)]
+#[allow(
+    clippy::vec_box,
+    reason = "a connection is over 500 bytes and moves between list and exchange on every request"
+)]
 pub struct Connections(RefCell<HashMap<u64, Vec<Box<Connection>>, BuildHasherDefault<Identity>>>);
 
 /// Endpoint ids are small consecutive numbers: they are their own hash.
