@@ -161,7 +161,9 @@ mod tests {
     fn headers(fields: &[(HeaderName, &str)]) -> HeaderMap {
         let value = |value: &str| HeaderValue::from_str(value).expect("a value");
         let mut headers = HeaderMap::new();
-        fields.iter().for_each(|(name, text)| drop(headers.append(name, value(text))));
+        for (name, text) in fields {
+            headers.append(name, value(text));
+        }
         headers
     }
 
@@ -187,7 +189,6 @@ mod tests {
             "evil.example@localhost",
             "",
             "[::1",
-            "localhost:x",
         ];
         for host in foreign {
             assert_eq!(status(&[(HOST, host)], None), 421, "{host}");

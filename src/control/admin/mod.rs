@@ -9,6 +9,8 @@
 //!
 //! Invariant: nothing here runs on a worker's thread, and no number of callers grows without a limit.
 
+#![allow(clippy::result_large_err, reason = "a problem is made once and sent; a box would save nothing")]
+
 mod entry;
 mod metrics;
 mod problem;
@@ -108,5 +110,64 @@ async fn pause_after(error: &io::Error) {
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
         tracing::warn!(%error, "accepting on the admin address paused");
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::{Notify, oneshot};
+
+    use super::*;
+
+    async fn ask(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("the listener listens");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers and closes");
+        answer
+    }
+
+    #[tokio::test]
+    async fn requests_under_way_are_finished_and_the_rest_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let slow = {
+            let (entered, leave) = (Arc::clone(&entered), Arc::clone(&leave));
+            async move || {
+                entered.notify_one();
+                leave.notified().await;
+                "done"
+            }
+        };
+        let router = Router::new().route("/fast", get(async || "fast")).route("/slow", get(slow));
+        let (end, ending) = watch::channel(false);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(accept(listener, router, ending, async move {
+            let _ = stopped.await;
+            end.send_replace(true);
+        }));
+        let fast = ask(address, "GET /fast HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+        assert!(fast.starts_with("HTTP/1.1 200") && fast.ends_with("fast"), "{fast}");
+        let garbage = ask(address, "\u{1}\r\n\r\n").await;
+        assert!(garbage.starts_with("HTTP/1.1 400"), "{garbage}");
+        // Kept open by the client between requests: the end of the process closes it.
+        let mut idle = TcpStream::connect(address).await.expect("the listener listens");
+        idle.write_all(b"GET /fast HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it reads");
+        assert_eq!(idle.read_u8().await.expect("it answers"), b'H');
+        let slow = ask(address, "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let (slow, ()) = tokio::join!(slow, async {
+            entered.notified().await;
+            stop.send(()).expect("the server runs");
+            leave.notify_one();
+        });
+        assert!(slow.starts_with("HTTP/1.1 200") && slow.ends_with("done"), "{slow}");
+        idle.read_to_end(&mut Vec::new()).await.expect("it closes");
+        server.await.expect("the server ends");
+        assert!(TcpStream::connect(address).await.is_err());
     }
 }

@@ -68,7 +68,9 @@ pub(super) fn router(controller: Controller, token: Option<Secret>, ending: watc
 
 /// The layers around the routes, innermost first.
 fn guarded(routes: Router, token: Option<Secret>) -> Router {
-    routes
+    // As a service of its own, so that the layers see the `Allow` that the router adds at its very end.
+    Router::new()
+        .fallback_service(routes)
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn_with_state(Arc::new(token), entry::admit))
         .layer(middleware::from_fn(problem::clothe))
@@ -127,7 +129,7 @@ async fn set_weights(State(api): State<Api>, Path(service): Path<String>, reques
     let (by, expected) = (entry::actor(request.headers())?, entry::expected_epoch(request.headers())?);
     let weights: wire::Weights = body::required(request).await?;
     let done = finish(async move {
-        for _ in 1..ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             let status = api.controller.service(&service)?;
             let pools: Vec<&str> = status.pools.iter().map(|pool| pool.name.as_str()).collect();
             let shares = weights.resolve(&pools, &status.active)?;

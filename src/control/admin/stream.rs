@@ -120,7 +120,7 @@ mod tests {
         let tell = |sentence: &str| events.tell("test", None, None, sentence.to_owned());
         ["one", "two"].into_iter().for_each(tell);
         let (end, ending) = watch::channel(false);
-        let (frames, mut body) = mpsc::channel(AHEAD);
+        let (frames, mut body) = mpsc::channel::<Bytes>(AHEAD);
         let reader = async {
             let mut seen = Vec::new();
             while let Some(frame) = body.recv().await {
@@ -128,7 +128,7 @@ mod tests {
                 seen.push(text.lines().next().unwrap_or_default().to_owned());
                 match seen.len() {
                     2 => tell("three"),
-                    4 => end.send_replace(true).then_some(()).unwrap_or_default(),
+                    4 => drop(end.send_replace(true)),
                     _ => {}
                 }
             }

@@ -172,3 +172,28 @@ fn the_version_taken_up_is_found_wherever_it_is() {
         assert_eq!(taken_up(&roster, version), expected, "{seen} of {version}");
     }
 }
+
+/// Asks the real `promtool`, which must be installed.
+#[cfg(feature = "peers")]
+#[test]
+fn promtool_has_nothing_to_say() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let plane = plane();
+    let table = plane.table.load_full();
+    table.services[0].pools[1].tally.of(0).took(12_345);
+    let facts = Facts { evidence: vec![("shop".to_owned(), "green".to_owned(), 0.25)], ..Facts::default() };
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is installed");
+    let mut stdin = promtool.stdin.take().expect("a pipe");
+    stdin.write_all(render_of(&plane, &facts).as_bytes()).expect("promtool reads");
+    drop(stdin);
+    let output = promtool.wait_with_output().expect("promtool ends");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
