@@ -1,12 +1,12 @@
 //! The admin API's JSON: every body that goes in or out, for the server and for the command line alike.
 //!
 //! A serde border file: the control plane's plain types are mirrored here, so that a change inside never
-//! silently changes the API. `answers` makes them from plain types, `orders` turns
-//! requests into plain types.
+//! silently changes the API. `answers` makes them from plain types, `orders` turns requests into plain types.
 //! Shares are texts such as `10%`, durations texts such as `2m`, moments RFC 3339 in UTC. Words (phases, kinds)
 //! are texts, so that an older reader survives a new word.
 //!
-//! Invariant: bodies of requests refuse fields they do not know; bodies of answers may gain fields.
+//! Invariant: bodies of requests refuse fields they do not know; bodies of answers may gain fields
+//! (not the plan, which is both).
 
 mod answers;
 pub(super) mod body;
