@@ -1,15 +1,18 @@
 //! The admin API's JSON: every body that goes in or out, for the server and for the command line alike.
 //!
 //! A serde border file: the control plane's plain types are mirrored here, so that a change inside never
-//! silently changes the API. `answers` makes them from plain types, `orders` turns
-//! requests into plain types.
+//! silently changes the API. `answers` makes them from plain types, `orders` turns requests into plain types.
 //! Shares are texts such as `10%`, durations texts such as `2m`, moments RFC 3339 in UTC. Words (phases, kinds)
 //! are texts, so that an older reader survives a new word.
 //!
-//! Invariant: bodies of requests refuse fields they do not know; bodies of answers may gain fields.
+//! Invariant: bodies of requests refuse fields they do not know; bodies of answers may gain fields
+//! (not the plan, which is both).
 
 mod answers;
+pub(super) mod body;
 mod orders;
+
+pub(super) use answers::CLASSES;
 
 use std::fmt;
 
@@ -243,7 +246,8 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
     /// A stable word: `unknown`, `invalid`, `conflict`, `stale`, `unhealthy`, `config`, `failed`, `shutting_down`,
-    /// `bad_request`, `not_found`, `method_not_allowed`, `too_large`, `media_type`, `host`, `origin`, `token`, `timeout`.
+    /// `bad_request`, `not_found`, `method_not_allowed`, `too_large`, `media_type`, `host`, `origin`, `token`,
+    /// `timeout`, `busy`, `not_ready`.
     pub code: String,
     /// The nearest name there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -255,7 +259,8 @@ pub struct Problem {
 
 /// Body of `PUT /v1/services/{s}/weights`.
 ///
-/// If exactly the active pool is left out, it gets the rest; other pools left out get nothing.
+/// If exactly the active pool is left out, it gets the rest. Else the shares must sum to 100 %, and pools left
+/// out get nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Weights {
@@ -321,7 +326,8 @@ pub enum Analyze {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bounds {
-    /// The least time.
+    /// The least time; `1m` if it is left out.
+    #[serde(default = "orders::default_dwell")]
     pub dwell: String,
     /// After this long `on_inconclusive` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -350,6 +356,24 @@ pub struct Action {
     pub reason: Option<String>,
 }
 
+/// Query of `GET /v1/services/{s}/rollouts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// At most so many that are over; 1 to 100, 20 if it is left out.
+    #[serde(default)]
+    pub limit: Option<u32>,
+}
+
+/// Query of `GET /v1/events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct After {
+    /// Events after this id, as far as they are kept; 0 for all of them, only new ones if it is left out.
+    #[serde(default)]
+    pub after: Option<u64>,
+}
+
 /// What can be done to a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -365,6 +389,9 @@ pub enum Verb {
     /// Give up: all traffic to the baseline.
     Abort,
 }
+
+/// Names in one object: far more pools than anyone has, few enough to look for doubles one by one.
+const MAX_KEYS: usize = 256;
 
 /// A JSON object whose keys keep their order and may not repeat: a map would silently take the last of two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -401,6 +428,9 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for OrderedVisitor<V> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered<V>, A::Error> {
         let mut entries = Ordered(Vec::new());
         while let Some((key, value)) = map.next_entry::<String, V>()? {
+            if entries.0.len() == MAX_KEYS {
+                return Err(A::Error::custom(format_args!("more than {MAX_KEYS} names")));
+            }
             if entries.find(&key).is_some() {
                 return Err(A::Error::custom(format_args!("`{key}` is named twice")));
             }

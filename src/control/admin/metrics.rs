@@ -1,0 +1,228 @@
+//! `GET /metrics`: the workers' own cells, read when asked, in the Prometheus text format.
+//!
+//! Nothing is registered and nothing is counted twice: a scrape walks the current table. The fine latency
+//! buckets are folded into [`BOUNDS`], rounded so that a bound never claims a request that may have taken longer.
+//!
+//! Invariant: every family comes from `telemetry::names`, and its series differ in their labels.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Error, TextEncoder};
+
+use crate::bridge::counters::PerWorker;
+use crate::bridge::observations::{Failure, PoolTally, latency_of};
+use crate::bridge::roster::Roster;
+use crate::bridge::table::{Plane, Service, Table, WorkerTally};
+use crate::control::admin::wire::CLASSES;
+use crate::control::controller::Controller;
+use crate::domain::stats::histogram;
+use crate::telemetry::names;
+
+/// The text format's media type.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Upper bounds of the exported latency buckets in microseconds: half a millisecond to a minute.
+const BOUNDS: [u64; 16] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000, 30_000_000, 60_000_000,
+];
+
+/// What only the controller knows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Facts {
+    /// The last reload was taken.
+    pub(super) reload_ok: bool,
+    /// Rollbacks by the judge and by people.
+    pub(super) rollbacks: (u64, u64),
+    /// Service, canary, evidence as a share of what a rollback needs.
+    pub(super) evidence: Vec<(String, String, f64)>,
+}
+
+impl Facts {
+    /// As they are now.
+    pub(super) fn of(controller: &Controller) -> Facts {
+        let judged = controller.services().into_iter().filter_map(|service| Some((service.name, service.judge?)));
+        Facts {
+            reload_ok: controller.last_reload_ok(),
+            rollbacks: controller.rollbacks(),
+            evidence: judged.map(|(name, judge)| (name, judge.canary, judge.evidence / judge.needed)).collect(),
+        }
+    }
+}
+
+/// All metrics as text.
+///
+/// # Errors
+/// When the encoder refuses a family, which is a fault of this file.
+pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
+    let table = plane.table.load_full();
+    let mut families = process(plane, &table, facts);
+    families.extend(pools(&table));
+    families.extend(services(&table, facts));
+    // A family without a series has no place in the text.
+    families.retain(|family| !family.get_metric().is_empty());
+    TextEncoder::new().encode_to_string(&families)
+}
+
+fn process(plane: &Plane, table: &Table, facts: &Facts) -> Vec<MetricFamily> {
+    let total =
+        |tally: fn(&WorkerTally) -> u64| counter(&[], plane.workers.iter().map(tally).fold(0, u64::wrapping_add));
+    let (judge, manual) = facts.rollbacks;
+    let version = gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    vec![
+        family(names::BUILD_INFO, MetricType::GAUGE, [version]),
+        family(names::TABLE_VERSION, MetricType::GAUGE, [gauge(&[], taken_up(&plane.roster, table.version) as f64)]),
+        family(names::RELOAD_OK, MetricType::GAUGE, [gauge(&[], flag(facts.reload_ok))]),
+        family(names::CONNECTIONS_OPEN, MetricType::GAUGE, [gauge(&[], plane.connections.load(Relaxed) as f64)]),
+        family(names::CONNECTIONS_ACCEPTED, MetricType::COUNTER, [total(|tally| tally.accepted.read())]),
+        family(names::REQUESTS_REFUSED, MetricType::COUNTER, [total(|tally| tally.refused.read())]),
+        family(names::ACCESS_LOG_DROPPED, MetricType::COUNTER, [total(|tally| tally.log_dropped.read())]),
+        family(
+            names::ROLLBACKS,
+            MetricType::COUNTER,
+            [counter(&[("kind", "judge")], judge), counter(&[("kind", "manual")], manual)],
+        ),
+    ]
+}
+
+/// The newest version that every worker has taken up, up to `version`.
+fn taken_up(roster: &Roster, version: u64) -> u64 {
+    let (mut seen, mut unseen) = (0, version.saturating_add(1));
+    while seen + 1 < unseen {
+        let middle = seen + (unseen - seen) / 2;
+        if roster.has_seen(middle) { seen = middle } else { unseen = middle }
+    }
+    seen
+}
+
+fn pools(table: &Table) -> [MetricFamily; 5] {
+    type Tallies = PerWorker<PoolTally>;
+    let mut responses = Vec::new();
+    let mut failures = Vec::new();
+    let mut retries = Vec::new();
+    let mut in_flight = Vec::new();
+    let mut latency = Vec::new();
+    for (service, pool) in
+        table.services.iter().flat_map(|service| service.pools.iter().map(move |pool| (service, pool)))
+    {
+        let place = [("service", service.settings.name.as_str()), ("pool", pool.name.as_str())];
+        let labels = |more: (&'static str, &'static str)| [place[0], place[1], more];
+        let tallies: &Tallies = &pool.tally;
+        let sum = |read: &dyn Fn(&PoolTally) -> u64| tallies.iter().map(read).fold(0, u64::wrapping_add);
+        for (at, class) in CLASSES.into_iter().enumerate() {
+            responses.push(counter(&labels(("class", class)), sum(&|tally| tally.classes[at].read())));
+        }
+        for (at, kind) in Failure::ALL.into_iter().enumerate() {
+            failures.push(counter(&labels(("kind", kind.name())), sum(&|tally| tally.failures[at].read())));
+        }
+        retries.push(counter(&place, sum(&|tally| tally.retries.read())));
+        in_flight.push(gauge(&place, sum(&|tally| tally.in_flight.read()) as f64));
+        latency.push(latency_histogram(&place, &latency_of(tallies), sum(&|tally| tally.latency_sum.read())));
+    }
+    [
+        family(names::RESPONSES, MetricType::COUNTER, responses),
+        family(names::FAILURES, MetricType::COUNTER, failures),
+        family(names::RETRIES, MetricType::COUNTER, retries),
+        family(names::IN_FLIGHT, MetricType::GAUGE, in_flight),
+        family(names::LATENCY, MetricType::HISTOGRAM, latency),
+    ]
+}
+
+fn services(table: &Table, facts: &Facts) -> [MetricFamily; 5] {
+    let mut epochs = Vec::new();
+    let mut shares = Vec::new();
+    let mut active = Vec::new();
+    let mut healthy = Vec::new();
+    for service in &table.services {
+        let service: &Service = service;
+        let name = ("service", service.settings.name.as_str());
+        epochs.push(gauge(&[name], service.epoch as f64));
+        for (at, pool) in service.pools.iter().enumerate() {
+            let place = [name, ("pool", pool.name.as_str())];
+            shares.push(gauge(&place, service.share(at).fraction()));
+            active.push(gauge(&place, flag(at == service.active)));
+            for endpoint in &pool.endpoints {
+                let address = endpoint.address.to_string();
+                healthy.push(gauge(&[place[0], place[1], ("endpoint", &address)], flag(endpoint.is_eligible())));
+            }
+        }
+    }
+    let evidence = facts.evidence.iter();
+    let evidence = evidence.map(|(service, pool, ratio)| gauge(&[("service", service), ("pool", pool)], *ratio));
+    [
+        family(names::EPOCH, MetricType::GAUGE, epochs),
+        family(names::SHARE, MetricType::GAUGE, shares),
+        family(names::ACTIVE, MetricType::GAUGE, active),
+        family(names::ENDPOINT_HEALTHY, MetricType::GAUGE, healthy),
+        family(names::EVIDENCE, MetricType::GAUGE, evidence),
+    ]
+}
+
+fn flag(on: bool) -> f64 {
+    f64::from(u8::from(on))
+}
+
+fn family(metric: names::Metric, kind: MetricType, series: impl IntoIterator<Item = Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(metric.name.to_owned());
+    family.set_help(metric.help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(series.into_iter().collect());
+    family
+}
+
+fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    let mut metric = series(labels);
+    metric.set_counter(counter);
+    metric
+}
+
+fn gauge(labels: &[(&str, &str)], value: f64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = series(labels);
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn latency_histogram(labels: &[(&str, &str)], counts: &[u64], sum_micros: u64) -> Metric {
+    let buckets = BOUNDS.into_iter().zip(folded(counts, histogram::index)).map(|(bound, count)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(seconds(bound));
+        bucket.set_cumulative_count(count);
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(counts.iter().sum());
+    histogram.set_sample_sum(seconds(sum_micros));
+    let mut metric = series(labels);
+    metric.set_histogram(histogram);
+    metric
+}
+
+/// How many values certainly lie within each bound: those in fine buckets that end at it or before. A bucket
+/// does, if the first value past the bound has a later `index`.
+fn folded(counts: &[u64], index: impl Fn(u64) -> usize) -> [u64; BOUNDS.len()] {
+    BOUNDS.map(|bound| counts.iter().take(index(bound + 1)).sum())
+}
+
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+fn series(labels: &[(&str, &str)]) -> Metric {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    Metric::from_label(labels.iter().map(pair).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! A plane made by hand and the text it must come out as.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::bridge::endpoint::{Endpoint, Health};
+use crate::bridge::observations::Book;
+use crate::bridge::table::Pool;
+use crate::config::settings;
+use crate::domain::balance::Balance;
+use crate::domain::split::{Share, Slot};
+
+fn address(port: u16) -> settings::Address {
+    settings::Address { host: "127.0.0.1".to_owned(), port }
+}
+
+fn settings() -> settings::Service {
+    let pool = |name: &str, port| settings::Pool { name: name.to_owned(), endpoints: vec![address(port)] };
+    settings::Service {
+        name: "shop".to_owned(),
+        hosts: Vec::new(),
+        paths: Vec::new(),
+        pools: vec![pool("blue", 3001), pool("green", 3002)],
+        active: 0,
+        split_by: settings::SplitBy::Request,
+        sticky: None,
+        overrides: Vec::new(),
+        health: settings::Health::default(),
+        balance: Balance::default(),
+        timeouts: settings::Timeouts::default(),
+        connections: settings::Connections::default(),
+        retry: settings::Retry::default(),
+        guard: settings::Guard::Rollback,
+        analysis: crate::domain::analysis::Policy::default(),
+        rollout: crate::domain::rollout::plan::Plan::default(),
+    }
+}
+
+/// Two workers, one service: blue with 90 %, green with 10 % and an unhealthy endpoint.
+fn plane() -> Plane {
+    let settings = Arc::new(settings());
+    let slot = |points| Slot { seed: 1, share: Share::from_basis_points(points).expect("a share") };
+    let pools = settings.pools.iter().zip(1_u64..).map(|(pool, id)| {
+        let endpoint = Endpoint::new(id, pool.endpoints[0].clone(), 2);
+        endpoint.set_health(if pool.name == "green" { Health::Unhealthy } else { Health::Healthy });
+        Arc::new(Pool {
+            name: pool.name.clone(),
+            rolled_back: false,
+            endpoints: vec![Arc::new(endpoint)],
+            tally: Arc::new(PerWorker::new(2)),
+        })
+    });
+    let service = Service {
+        epoch: 4,
+        active: 0,
+        split: vec![slot(9_000), slot(1_000)],
+        pools: pools.collect(),
+        book: Arc::new(Book::new(4, 0, 2, 2, None)),
+        settings,
+    };
+    let plane = Plane::new(2);
+    plane.table.store(Arc::new(Table { version: 12, services: vec![Arc::new(service)], ..Table::empty() }));
+    plane
+}
+
+fn render_of(plane: &Plane, facts: &Facts) -> String {
+    render(plane, facts).expect("the encoder takes every family")
+}
+
+#[test]
+fn known_counters_come_out_as_exact_lines() {
+    let plane = plane();
+    plane.roster.report(0, 12);
+    plane.roster.report(1, 11);
+    plane.connections.store(3, Relaxed);
+    plane.workers.of(0).accepted.add(40);
+    plane.workers.of(1).accepted.add(2);
+    plane.workers.of(1).refused.add(5);
+    let table = plane.table.load_full();
+    let green = &table.services[0].pools[1].tally;
+    green.of(0).classes[1].add(7);
+    green.of(1).classes[1].add(3);
+    green.of(1).classes[4].add(2);
+    green.of(0).failures[3].add(1);
+    green.of(0).retries.add(6);
+    green.of(1).in_flight.add(9);
+    green.of(0).took(400);
+    green.of(1).took(70_000_000);
+    let facts =
+        Facts { reload_ok: true, rollbacks: (1, 2), evidence: vec![("shop".to_owned(), "green".to_owned(), 0.25)] };
+    let text = render_of(&plane, &facts);
+    let expected = [
+        concat!("teal_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        "teal_table_version 11",
+        "teal_config_last_reload_successful 1",
+        "teal_client_connections 3",
+        "teal_client_connections_accepted_total 42",
+        "teal_requests_refused_total 5",
+        "teal_access_log_dropped_total 0",
+        "teal_service_rollbacks_total{kind=\"judge\"} 1",
+        "teal_service_rollbacks_total{kind=\"manual\"} 2",
+        "# TYPE teal_pool_responses_total counter",
+        "teal_pool_responses_total{service=\"shop\",pool=\"green\",class=\"2xx\"} 10",
+        "teal_pool_responses_total{service=\"shop\",pool=\"green\",class=\"5xx\"} 2",
+        "teal_pool_responses_total{service=\"shop\",pool=\"blue\",class=\"2xx\"} 0",
+        "teal_pool_failures_total{service=\"shop\",pool=\"green\",kind=\"timeout\"} 1",
+        "teal_pool_failures_total{service=\"shop\",pool=\"green\",kind=\"connect\"} 0",
+        "teal_pool_retries_total{service=\"shop\",pool=\"green\"} 6",
+        "teal_pool_in_flight{service=\"shop\",pool=\"green\"} 9",
+        "# TYPE teal_pool_latency_seconds histogram",
+        "teal_pool_latency_seconds_bucket{service=\"shop\",pool=\"green\",le=\"0.0005\"} 1",
+        "teal_pool_latency_seconds_bucket{service=\"shop\",pool=\"green\",le=\"60\"} 1",
+        "teal_pool_latency_seconds_bucket{service=\"shop\",pool=\"green\",le=\"+Inf\"} 2",
+        "teal_pool_latency_seconds_sum{service=\"shop\",pool=\"green\"} 70.0004",
+        "teal_pool_latency_seconds_count{service=\"shop\",pool=\"green\"} 2",
+        "teal_service_weight_epoch{service=\"shop\"} 4",
+        "teal_pool_share_ratio{service=\"shop\",pool=\"blue\"} 0.9",
+        "teal_pool_share_ratio{service=\"shop\",pool=\"green\"} 0.1",
+        "teal_pool_active{service=\"shop\",pool=\"blue\"} 1",
+        "teal_pool_active{service=\"shop\",pool=\"green\"} 0",
+        "teal_endpoint_healthy{service=\"shop\",pool=\"blue\",endpoint=\"http://127.0.0.1:3001\"} 1",
+        "teal_endpoint_healthy{service=\"shop\",pool=\"green\",endpoint=\"http://127.0.0.1:3002\"} 0",
+        "teal_judge_evidence_ratio{service=\"shop\",pool=\"green\"} 0.25",
+    ];
+    for line in expected {
+        assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line}\n{text}");
+    }
+}
+
+#[test]
+fn every_metric_is_exported_once_and_no_other() {
+    let facts = Facts { evidence: vec![("shop".to_owned(), "green".to_owned(), 1.0)], ..Facts::default() };
+    let text = render_of(&plane(), &facts);
+    let mut exported: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let mut named: Vec<&str> = names::ALL.iter().map(|metric| metric.name).collect();
+    exported.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(exported, named);
+    let mut series: Vec<&str> =
+        text.lines().filter_map(|line| line.rsplit_once(' ').map(|(series, _)| series)).collect();
+    let all = series.len();
+    series.sort_unstable();
+    series.dedup();
+    assert_eq!(series.len(), all, "two series are the same");
+}
+
+#[test]
+fn a_process_without_services_still_has_its_own_metrics() {
+    let text = render_of(&Plane::new(1), &Facts::default());
+    assert!(text.contains("\nteal_table_version 0\n") && !text.contains("teal_pool_"), "{text}");
+}
+
+#[test]
+fn a_bound_never_claims_what_may_lie_beyond_it() {
+    // Fine buckets of 300 us: 0..300, 300..600, ...; 500 us falls inside the second, 900 is the end of the third.
+    let index = |micros: u64| usize::try_from(micros / 300).expect("small").min(9);
+    let mut counts = [0_u64; 10];
+    for micros in [0, 299, 300, 499, 599, 899, 900, 5_000] {
+        counts[index(micros)] += 1;
+    }
+    let cumulative = folded(&counts, index);
+    assert_eq!(cumulative[..3], [2, 6, 7], "within 0.5, 1 and 2.5 ms");
+    assert!(cumulative.is_sorted() && cumulative.iter().all(|count| *count <= counts.iter().sum()));
+}
+
+#[test]
+fn the_version_taken_up_is_found_wherever_it_is() {
+    for (seen, version, expected) in [(0, 0, 0), (0, 9, 0), (5, 9, 5), (9, 9, 9), (12, 9, 9), (1, u64::MAX, 1)] {
+        let roster = Roster::new(1);
+        roster.report(0, seen);
+        assert_eq!(taken_up(&roster, version), expected, "{seen} of {version}");
+    }
+}
+
+/// Asks the real `promtool`, which must be installed.
+#[cfg(feature = "peers")]
+#[test]
+fn promtool_has_nothing_to_say() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let plane = plane();
+    let table = plane.table.load_full();
+    table.services[0].pools[1].tally.of(0).took(12_345);
+    let facts = Facts { evidence: vec![("shop".to_owned(), "green".to_owned(), 0.25)], ..Facts::default() };
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is installed");
+    let mut stdin = promtool.stdin.take().expect("a pipe");
+    stdin.write_all(render_of(&plane, &facts).as_bytes()).expect("promtool reads");
+    drop(stdin);
+    let output = promtool.wait_with_output().expect("promtool ends");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
