@@ -24,7 +24,7 @@ use crate::control::judge::{Judge, Views};
 use crate::control::ledger::Ledger;
 use crate::control::publisher::Publisher;
 use crate::control::store::{Journal, Loaded, Store};
-use crate::control::{health, watch};
+use crate::control::{admin, health, watch};
 use crate::proxy::access::AccessBuffer;
 use crate::proxy::{listener, worker};
 use crate::telemetry::access_log::Log;
@@ -309,6 +309,5 @@ async fn serve_admin(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the admin API does not answer"),
     };
-    let _ = (listener, controller, token);
-    drop(stop.await);
+    admin::serve(listener, controller, token, async { drop(stop.await) }).await;
 }

@@ -97,6 +97,7 @@ mod tests {
             rollout: None,
             kind: "held".to_owned(),
             sentence: "one\ntwo".to_owned(),
+            took_us: None,
         };
         assert_eq!(
             frame(&event),

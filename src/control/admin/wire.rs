@@ -228,6 +228,9 @@ pub struct Event {
     pub kind: String,
     /// One sentence.
     pub sentence: String,
+    /// How long it took in microseconds, for what takes time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_us: Option<u64>,
 }
 
 /// Why something asked for was not done (RFC 9457).

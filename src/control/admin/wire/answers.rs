@@ -227,6 +227,7 @@ impl From<events::Event> for Event {
             rollout: event.rollout,
             kind: event.kind.to_owned(),
             sentence: event.sentence,
+            took_us: event.took_us,
         }
     }
 }
