@@ -10,8 +10,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{Method, Request, Response, Uri, Version, request::Parts};
 use hyper::body::{Body as _, Incoming};
@@ -27,11 +26,7 @@ use crate::proxy::worker::Worker;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const OUR_VIA: HeaderValue = HeaderValue::from_static("1.1 teal");
@@ -171,52 +166,54 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
         // A client must not be able to strip what decides about the message itself.
         let keeps = |name: &HeaderName| matches!(*name, HOST | CONTENT_LENGTH);
         names.iter().filter(|name| !keeps(name)).for_each(|name| drop(headers.remove(name)));
-        headers.remove(CONNECTION);
     }
-    for name in
-        [&KEEP_ALIVE, &PROXY_CONNECTION, &PROXY_AUTHENTICATE, &PROXY_AUTHORIZATION, &TE, &TRANSFER_ENCODING, &UPGRADE]
-    {
+    drop_where(headers, |name| {
+        matches!(
+            name,
+            "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "te"
+                | "transfer-encoding"
+                | "upgrade"
+        )
+    });
+}
+
+/// Drops the fields whose names `odd` picks: one pass over the names, and a lookup only for what is there.
+fn drop_where(headers: &mut HeaderMap, odd: impl Fn(&str) -> bool) {
+    while let Some(name) = headers.keys().find(|name| odd(name.as_str())).cloned() {
         headers.remove(name);
     }
 }
 
 /// Replaces what says where the request came from.
 fn forwarding(headers: &mut HeaderMap, client: &Client, id: &RequestId) {
-    drop_twins(headers);
-    headers.remove(FORWARDED);
-    headers.remove(X_FORWARDED_PORT);
-    // We answer 100-continue ourselves, when the upstream first asks for the body.
-    headers.remove(EXPECT);
+    drop_where(headers, |name| is_ours_to_say(name) || is_twin(name));
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
     headers.insert(X_FORWARDED_FOR, client.forwarded_for.clone());
-    headers.insert(X_REAL_IP, client.forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, HTTP);
     headers.insert(X_REQUEST_ID, id.0.clone());
     headers.append(VIA, OUR_VIA);
 }
 
+/// Fields of which only the last hop's word counts, and `Expect`: we answer 100-continue ourselves, when the
+/// upstream first asks for the body.
+fn is_ours_to_say(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "expect")
+}
+
 /// Names that upstreams may read as one of ours once `_` and `.` are folded to `-`.
-fn drop_twins(headers: &mut HeaderMap) {
-    let odd = |name: &&HeaderName| name.as_str().bytes().any(|b| matches!(b, b'_' | b'.'));
-    let managed = |name: &&HeaderName| {
-        let folded = name.as_str().replace(['_', '.'], "-");
-        folded.starts_with("x-forwarded-")
-            || matches!(
-                &*folded,
-                "forwarded"
-                    | "x-real-ip"
-                    | "x-request-id"
-                    | "host"
-                    | "via"
-                    | "content-length"
-                    | "transfer-encoding"
-                    | "connection"
-            )
-    };
-    let twins: Vec<HeaderName> = headers.keys().filter(odd).filter(managed).cloned().collect();
-    twins.iter().for_each(|name| drop(headers.remove(name)));
+fn is_twin(name: &str) -> bool {
+    name.bytes().any(|b| matches!(b, b'_' | b'.')) && {
+        let folded = name.replace(['_', '.'], "-");
+        let managed = ["x-request-id", "host", "via", "content-length", "transfer-encoding", "connection"];
+        is_ours_to_say(&folded) || managed.contains(&&*folded)
+    }
 }
 
 /// Makes an upstream's head fit to be sent down. `tunnel` keeps the fields of the switch.
