@@ -2,6 +2,7 @@
 //!
 //! It publishes tables to the data plane and reads observations from it; it never stands on a request's path.
 
+pub mod admin;
 pub mod command;
 pub mod controller;
 pub mod events;
