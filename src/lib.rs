@@ -1,6 +1,7 @@
 //! Teal: a Layer-7 traffic-switching proxy.
 
 pub mod bridge;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;

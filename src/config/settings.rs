@@ -164,6 +164,30 @@ pub struct Service {
     pub rollout: Plan,
 }
 
+impl Service {
+    /// A service for every host and path with the defaults of everything else; the first pool is the active one.
+    pub fn new(name: String, pools: Vec<Pool>) -> Service {
+        Service {
+            name,
+            hosts: Vec::new(),
+            paths: Vec::new(),
+            pools,
+            active: 0,
+            split_by: SplitBy::default(),
+            sticky: None,
+            overrides: Vec::new(),
+            health: Health::default(),
+            balance: Balance::default(),
+            timeouts: Timeouts::default(),
+            connections: Connections::default(),
+            retry: Retry::default(),
+            guard: Guard::default(),
+            analysis: AnalysisPolicy::default(),
+            rollout: Plan::default(),
+        }
+    }
+}
+
 /// One pool of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {

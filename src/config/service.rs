@@ -1,0 +1,322 @@
+//! One service: what it claims, its pools, and its policies.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::overrides::overrides;
+use super::report::{Problem, Span};
+use super::rollout::rollout;
+use super::section::{Value, meant};
+use super::settings::{Address, Connections, Guard, Health, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts};
+use super::yaml::Kind;
+use crate::domain::analysis::Policy;
+use crate::domain::balance::Balance;
+use crate::domain::route::HostPattern;
+
+pub(super) const SERVICE: &[&str] = &[
+    "hosts",
+    "paths",
+    "pools",
+    "active",
+    "split_by",
+    "sticky",
+    "overrides",
+    "health",
+    "balance",
+    "timeouts",
+    "connections",
+    "retry",
+    "guard",
+    "analysis",
+    "rollout",
+];
+pub(super) const POOL: &[&str] = &["endpoints"];
+pub(super) const SPLIT_BY: &[&str] = &["header", "cookie"];
+pub(super) const STICKY: &[&str] = &["cookie", "max_age"];
+pub(super) const HEALTH: &[&str] = &["path", "interval", "timeout", "unhealthy_after", "healthy_after"];
+pub(super) const TIMEOUTS: &[&str] = &["connect", "head", "request", "idle"];
+pub(super) const CONNECTIONS: &[&str] = &["max_idle", "idle"];
+pub(super) const RETRY: &[&str] = &["attempts", "budget"];
+pub(super) const ANALYSIS: &[&str] = &["alpha", "beta", "tolerate", "approve", "min_requests"];
+pub(super) const TOLERATE: &[&str] = &["errors_odds", "latency"];
+pub(super) const APPROVE: &[&str] = &["errors_odds", "latency", "error_rate"];
+
+/// Hosts and paths of one service, pools of a service, endpoints of a pool: all are walked by someone at some time.
+const MAX_HOSTS: usize = 64;
+const MAX_PATHS: usize = 64;
+const MAX_POOLS: usize = 16;
+const MAX_ENDPOINTS: usize = 256;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Who claims a host (or any) and a path, and where.
+pub(super) type Claims = HashMap<(Option<HostPattern>, String), (String, Span)>;
+
+/// Reads a service; its key is its name.
+pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> {
+    let name = value.own_name();
+    let section = value.section(SERVICE)?;
+    let hosts = section.or("hosts", Vec::new(), hosts);
+    let paths = section.or("paths", Vec::new(), paths);
+    // Hosts or paths that could not be read would claim everything, and blame others for it.
+    let readable = |key, empty: bool| section.field(key).is_none() || !empty;
+    if readable("hosts", hosts.is_empty()) && readable("paths", paths.is_empty()) {
+        claim(value, &hosts, &paths, claims);
+    }
+    let help = "a service sends its requests to pools: `pools: { blue: http://127.0.0.1:3001 }`";
+    let pools = section.required("pools", help, pools).unwrap_or_default();
+    let default = Service::new(name.unwrap_or_default(), pools);
+    let service = Service {
+        hosts: hosts.into_iter().map(|(host, _)| host).collect(),
+        paths: paths.into_iter().map(|(path, _)| path).collect(),
+        active: section.or("active", default.active, |v| pool_index(v, &default.pools)),
+        split_by: section.or("split_by", default.split_by, split_by),
+        sticky: section.or("sticky", default.sticky, sticky),
+        overrides: section.or("overrides", default.overrides, |v| overrides(v, &default.pools)),
+        health: section.or("health", default.health, health),
+        balance: section.or("balance", default.balance, balance),
+        timeouts: section.or("timeouts", default.timeouts, timeouts),
+        connections: section.or("connections", default.connections, connections),
+        retry: section.or("retry", default.retry, retry),
+        guard: section.or("guard", default.guard, guard),
+        analysis: section.or("analysis", default.analysis, analysis),
+        rollout: section.or("rollout", default.rollout, rollout),
+        name: default.name,
+        pools: default.pools,
+    };
+    if let (Some(_), true, Some(at)) = (&service.sticky, service.split_by != SplitBy::Request, section.field("sticky"))
+    {
+        let other = section.field("split_by").map_or(at.at, |split_by| split_by.at);
+        let problem =
+            Problem::new("conflict", at.at, "`sticky` and `split_by` both decide what keeps a client on its side");
+        value.input.report(problem.related(other, "decided here").help("leave one of them out"));
+    }
+    Some(service)
+}
+
+/// Takes the service's hosts and paths, or reports the first that another service has.
+fn claim(value: Value<'_>, hosts: &[(HostPattern, Span)], paths: &[(String, Span)], claims: &mut Claims) {
+    let any_host = [(None, value.at)];
+    let hosts: Vec<_> = hosts.iter().map(|(host, at)| (Some(host.clone()), *at)).collect();
+    let every_path = [("/".to_owned(), None)];
+    let paths: Vec<_> = paths.iter().map(|(path, at)| (path.clone(), Some(*at))).collect();
+    for (host, host_at) in if hosts.is_empty() { &any_host[..] } else { &hosts } {
+        for (path, path_at) in if paths.is_empty() { &every_path[..] } else { &paths } {
+            let at = path_at.unwrap_or(*host_at);
+            let place = (host.clone(), path.clone());
+            if let Some((first, first_at)) = claims.get(&place) {
+                let host = host.as_ref().map_or("any host".to_owned(), HostPattern::to_string);
+                let message = format!("services `{first}` and `{}` both claim {host} {path}", value.name);
+                let problem =
+                    Problem::new("conflict", at, message).label("claimed again").related(*first_at, "claimed first");
+                return value.input.report(problem.help("tell them apart by `hosts` or `paths`"));
+            }
+            claims.insert(place, (value.name.to_owned(), at));
+        }
+    }
+}
+
+/// Reads each item and reports those that were there before.
+fn unique<T: PartialEq>(items: Vec<Value<'_>>, read: impl Fn(Value<'_>) -> Option<T>) -> Vec<(T, Span)> {
+    let mut kept: Vec<(T, Span)> = Vec::new();
+    for item in items {
+        let Some(setting) = read(item) else { continue };
+        match kept.iter().find(|(known, _)| *known == setting) {
+            Some((_, first)) => {
+                let problem = item.problem("duplicate", format!("this is listed twice in `{}`", item.name));
+                item.input.report(problem.label("again here").related(*first, "first here"));
+            }
+            None => kept.push((setting, item.node.span)),
+        }
+    }
+    kept
+}
+
+fn hosts(value: Value<'_>) -> Option<Vec<(HostPattern, Span)>> {
+    let expected = "a host such as `shop.example.com`, or a list of them";
+    Some(unique(value.one_or_more(MAX_HOSTS, expected)?, |item| item.parsed("a host such as `shop.example.com`")))
+}
+
+fn paths(value: Value<'_>) -> Option<Vec<(String, Span)>> {
+    let expected = "a path such as `/api`, or a list of them";
+    Some(unique(value.one_or_more(MAX_PATHS, expected)?, |item| path(item, &['?', '#'])))
+}
+
+/// A path in the characters that a request line can hold, without those in `without`.
+fn path(value: Value<'_>, without: &[char]) -> Option<String> {
+    let expected = "a path such as `/api`";
+    let text = value.text(expected)?;
+    let help = match () {
+        () if !text.starts_with('/') => "a path begins with `/`",
+        () if text.contains(without) => "leave out `?`, `#` and what follows",
+        () if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            "spaces and other letters are percent-encoded: `%20`"
+        }
+        () if text.len() > 1024 => "a path is at most 1024 bytes long",
+        () => return Some(text),
+    };
+    value.refuse(value.problem("bad_value", format!("`{}` needs {expected}", value.name)).help(help))
+}
+
+fn pools(value: Value<'_>) -> Option<Vec<Pool>> {
+    let members: Vec<_> = value.members("a mapping of pools")?.collect();
+    value.at_most(members.len(), MAX_POOLS)?;
+    if members.is_empty() {
+        let problem = value.problem("missing_key", "a service needs at least one pool");
+        return value.refuse(problem.help("write `blue: http://127.0.0.1:3001`"));
+    }
+    // A faulty pool is kept by name, so that whoever refers to it is not blamed.
+    let pool = |member: Value<'_>| {
+        member.own_name();
+        Pool { name: member.name.to_owned(), endpoints: pool_endpoints(member).unwrap_or_default() }
+    };
+    Some(members.into_iter().map(pool).collect())
+}
+
+/// `{ endpoints: ... }`, or the endpoints themselves.
+fn pool_endpoints(value: Value<'_>) -> Option<Vec<Address>> {
+    match value.node.kind {
+        Kind::Scalar(_) | Kind::List(_) => endpoints(value),
+        _ => value.section(POOL)?.required("endpoints", "write `endpoints: [http://127.0.0.1:3001]`", endpoints),
+    }
+}
+
+fn endpoints(value: Value<'_>) -> Option<Vec<Address>> {
+    let expected = "an address such as `http://10.0.0.1:8080`, or a list of them";
+    let items = value.one_or_more(MAX_ENDPOINTS, expected)?;
+    let addresses = unique(items, |item| item.parsed("an address such as `http://10.0.0.1:8080`"));
+    Some(addresses.into_iter().map(|(address, _)| address).collect())
+}
+
+/// The index of the pool that a value names.
+pub(super) fn pool_index(value: Value<'_>, pools: &[Pool]) -> Option<usize> {
+    let name = value.text("the name of a pool")?;
+    let known: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+    known.iter().position(|pool| *pool == name).or_else(|| {
+        // Without pools that is the problem, and it is reported.
+        if known.is_empty() {
+            None
+        } else {
+            value.refuse(value.problem("unknown_pool", "the service has no such pool").help(meant(&name, &known)))
+        }
+    })
+}
+
+fn split_by(value: Value<'_>) -> Option<SplitBy> {
+    if !value.is_mapping() {
+        return match value.is("header") || value.is("cookie") {
+            true => value.wrong_type("the header or cookie by name: `{ header: x-user }`"),
+            false => value.choice(&[("request", SplitBy::Request), ("client", SplitBy::Client)]),
+        };
+    }
+    let key = value.section(SPLIT_BY)?.only()?;
+    let name = key.token()?;
+    Some(if key.name == "header" { SplitBy::Header(name.to_ascii_lowercase()) } else { SplitBy::Cookie(name) })
+}
+
+fn sticky(value: Value<'_>) -> Option<Option<Sticky>> {
+    if value.is("off") {
+        return Some(None);
+    }
+    if !value.is_mapping() {
+        return Some(Some(Sticky { cookie: value.token()?, max_age: None }));
+    }
+    let section = value.section(STICKY)?;
+    // 400 days is where browsers cut it (RFC 6265bis section 5.5).
+    let max_age = section.read("max_age", |v| v.duration(SECOND..=400 * DAY));
+    let cookie = section.required("cookie", "write `cookie: teal_shop`", Value::token)?;
+    Some(Some(Sticky { cookie, max_age }))
+}
+
+fn health(value: Value<'_>) -> Option<Health> {
+    let default = Health::default();
+    if !value.is_mapping() && !matches!(value.node.kind, Kind::Null) {
+        let probe = value.choice(&[("off", Probe::Off), ("connect", Probe::Connect)])?;
+        return Some(Health { probe, ..default });
+    }
+    let section = value.section(HEALTH)?;
+    Some(Health {
+        probe: section.read("path", |v| path(v, &['#'])).map_or(Probe::Connect, Probe::Get),
+        interval: section.or("interval", default.interval, |v| v.duration(100 * MILLISECOND..=HOUR)),
+        timeout: section.or("timeout", default.timeout, |v| v.duration(10 * MILLISECOND..=MINUTE)),
+        unhealthy_after: section.or("unhealthy_after", default.unhealthy_after, |v| v.count(1..=100)),
+        healthy_after: section.or("healthy_after", default.healthy_after, |v| v.count(1..=100)),
+    })
+}
+
+fn balance(value: Value<'_>) -> Option<Balance> {
+    value.choice(&[("round_robin", Balance::RoundRobin), ("least_request", Balance::LeastRequest)])
+}
+
+fn guard(value: Value<'_>) -> Option<Guard> {
+    let words =
+        [("rollback", Guard::Rollback), ("hold", Guard::Hold), ("observe", Guard::Observe), ("off", Guard::Off)];
+    value.choice(&words)
+}
+
+fn timeouts(value: Value<'_>) -> Option<Timeouts> {
+    let section = value.section(TIMEOUTS)?;
+    let default = Timeouts::default();
+    let request = |v: Value<'_>| if v.is("none") { Some(None) } else { v.duration(10 * MILLISECOND..=DAY).map(Some) };
+    Some(Timeouts {
+        connect: section.or("connect", default.connect, |v| v.duration(10 * MILLISECOND..=MINUTE)),
+        head: section.or("head", default.head, |v| v.duration(10 * MILLISECOND..=HOUR)),
+        request: section.or("request", default.request, request),
+        idle: section.or("idle", default.idle, |v| v.duration(100 * MILLISECOND..=DAY)),
+    })
+}
+
+fn connections(value: Value<'_>) -> Option<Connections> {
+    let section = value.section(CONNECTIONS)?;
+    let default = Connections::default();
+    Some(Connections {
+        max_idle: section.or("max_idle", default.max_idle, |v| v.count(0..=10_000)),
+        idle: section.or("idle", default.idle, |v| v.duration(100 * MILLISECOND..=HOUR)),
+    })
+}
+
+fn retry(value: Value<'_>) -> Option<Retry> {
+    let default = Retry::default();
+    if value.is("off") {
+        return Some(Retry { attempts: 0, ..default });
+    }
+    let section = value.section(RETRY)?;
+    Some(Retry {
+        attempts: section.or("attempts", default.attempts, |v| v.count(0..=3)),
+        budget: section.or("budget", default.budget, Value::share),
+    })
+}
+
+fn analysis(value: Value<'_>) -> Option<Policy> {
+    let section = value.section(ANALYSIS)?;
+    let mut policy = Policy::default();
+    policy.alpha = section.or("alpha", policy.alpha, |v| v.percentage(0.0001..=50.0));
+    policy.beta = section.or("beta", policy.beta, |v| v.percentage(0.0001..=50.0));
+    policy.min_requests = section.or("min_requests", policy.min_requests, |v| v.count(1..=100_000_000));
+    if let Some(tolerate) = section.read("tolerate", |v| v.section(TOLERATE)) {
+        policy.tolerate_errors_odds =
+            tolerate.or("errors_odds", policy.tolerate_errors_odds, |v| v.number(1.0..=100.0));
+        policy.tolerate_latency = tolerate.or("latency", policy.tolerate_latency, |v| v.percentage(0.0..=1000.0));
+    }
+    if let Some(approve) = section.read("approve", |v| v.section(APPROVE)) {
+        policy.approve_errors_odds = approve.or("errors_odds", policy.approve_errors_odds, |v| v.number(1.01..=100.0));
+        policy.approve_latency = approve.or("latency", policy.approve_latency, |v| v.percentage(0.1..=1000.0));
+        policy.approve_error_rate =
+            approve.or("error_rate", policy.approve_error_rate, |v| v.percentage(0.0001..=50.0));
+    }
+    let margins = [
+        ("errors_odds", policy.tolerate_errors_odds, policy.approve_errors_odds),
+        ("latency", policy.tolerate_latency, policy.approve_latency),
+    ];
+    for (name, _, _) in margins.into_iter().filter(|(_, tolerated, ruled_out)| tolerated >= ruled_out) {
+        let message =
+            format!("`approve.{name}` must be above `tolerate.{name}`: what is tolerated cannot be ruled out");
+        let help = "each has a default; see config/reference.yaml";
+        value.input.report(Problem::new("conflict", value.at, message).help(help));
+    }
+    Some(policy)
+}
