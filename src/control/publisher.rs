@@ -152,7 +152,8 @@ impl Publisher {
                 Arc::new(self.pool(inner, &settings.name, pool, rolled_back))
             })
             .collect();
-        let slot = |pool: &settings::Pool| Slot { seed: split::seed(&pool.name, state.salt), share: state.share(&pool.name) };
+        let slot =
+            |pool: &settings::Pool| Slot { seed: split::seed(&pool.name, state.salt), share: state.share(&pool.name) };
         let active = settings.pools.iter().position(|pool| pool.name == state.active).unwrap_or(settings.active);
         let split = settings.pools.iter().map(slot).collect();
         let names = |pools: &[Arc<Pool>]| pools.iter().map(|pool| pool.name.clone()).collect::<Vec<_>>();
@@ -160,14 +161,8 @@ impl Publisher {
         let old_book = same.map(|known| Arc::clone(&known.book));
         // A placeholder for the moment: the book needs the service it belongs to.
         let none = || Arc::new(Book::new(state.epoch, active, 0, 0, None));
-        let mut service = Service {
-            epoch: state.epoch,
-            active,
-            split,
-            pools,
-            book: old_book.clone().unwrap_or_else(none),
-            settings,
-        };
+        let mut service =
+            Service { epoch: state.epoch, active, split, pools, book: old_book.clone().unwrap_or_else(none), settings };
         if old_book.is_none() {
             service.book = self.book(&service);
         }
@@ -184,10 +179,9 @@ impl Publisher {
     fn pool(&self, inner: &mut Inner, service: &str, pool: &settings::Pool, rolled_back: bool) -> Pool {
         let workers = self.workers;
         let Inner { pools, next_endpoint, .. } = inner;
-        let live = pools.entry((service.to_owned(), pool.name.clone())).or_insert_with(|| Live {
-            endpoints: HashMap::new(),
-            tally: Arc::new(PerWorker::new(workers)),
-        });
+        let live = pools
+            .entry((service.to_owned(), pool.name.clone()))
+            .or_insert_with(|| Live { endpoints: HashMap::new(), tally: Arc::new(PerWorker::new(workers)) });
         let mut endpoint = |address: &Address| {
             let known = live.endpoints.entry(address.clone()).or_insert_with(|| {
                 *next_endpoint += 1;
