@@ -30,17 +30,22 @@ pub(super) struct AbortArguments {
 }
 
 /// Does `verb` to the service's rollout.
-pub(super) async fn run(arguments: &Arguments, verb: Verb, client: &Client, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    arguments: &Arguments,
+    verb: Verb,
+    client: &Client,
+    output: Output<'_>,
+) -> Result<Exit, Failure> {
     act(&arguments.service, Action { action: verb, reason: None }, client, output).await
 }
 
 /// Aborts the service's rollout.
-pub(super) async fn abort(arguments: AbortArguments, client: &Client, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn abort(arguments: AbortArguments, client: &Client, output: Output<'_>) -> Result<Exit, Failure> {
     let AbortArguments { service, reason } = arguments;
     act(&service, Action { action: Verb::Abort, reason }, client, output).await
 }
 
-async fn act(service: &str, action: Action, client: &Client, output: Output) -> Result<Exit, Failure> {
+async fn act(service: &str, action: Action, client: &Client, output: Output<'_>) -> Result<Exit, Failure> {
     let Some(rollout) = follow::running(client, service).await? else {
         return Err(Failure::Conflict(format!("no rollout of `{service}` is under way")));
     };

@@ -28,6 +28,8 @@ use crate::control::admin::wire::{Event, Problem};
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// Who asks, for the audit.
 const ACTOR: HeaderName = HeaderName::from_static("x-teal-actor");
+/// Bytes of it.
+const MAX_ACTOR: usize = 64;
 /// The last event a follower saw.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -40,11 +42,21 @@ pub(super) struct Limits {
     pub(super) request: Duration,
     /// For the next byte when following events; Teal sends something more often.
     pub(super) silence: Duration,
+    /// Between two attempts to reach a Teal that went away.
+    pub(super) again: Duration,
+    /// Between two looks at a rollout that is followed.
+    pub(super) look: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { connect: Duration::from_secs(2), request: Duration::from_secs(30), silence: Duration::from_secs(60) }
+        Limits {
+            connect: Duration::from_secs(2),
+            request: Duration::from_secs(30),
+            silence: Duration::from_secs(60),
+            again: Duration::from_secs(1),
+            look: Duration::from_secs(2),
+        }
     }
 }
 
@@ -54,11 +66,12 @@ pub(super) struct Client {
     admin: Address,
     /// Sent with every request: host, token, actor.
     fields: HeaderMap,
-    limits: Limits,
+    /// How long it waits.
+    pub(super) limits: Limits,
 }
 
 impl Client {
-    /// A client of the admin API at `admin`. An actor that no header field can hold is left out.
+    /// A client of the admin API at `admin`. An actor that Teal would refuse is left out.
     ///
     /// # Errors
     /// When no header field can hold the token.
@@ -78,8 +91,7 @@ impl Client {
             bearer.set_sensitive(true);
             fields.insert(AUTHORIZATION, bearer);
         }
-        if let Some(actor) = actor.filter(|actor| !actor.is_empty()).and_then(|actor| HeaderValue::from_str(actor).ok())
-        {
+        if let Some(actor) = actor.filter(|actor| is_word(actor)).and_then(|actor| HeaderValue::from_str(actor).ok()) {
             fields.insert(ACTOR, actor);
         }
         Ok(Client { admin, fields, limits })
@@ -229,6 +241,11 @@ impl Client {
     fn garbled(&self, cause: impl ToString) -> Failure {
         Failure::Garbled { admin: self.admin.to_string(), cause: cause.to_string() }
     }
+}
+
+/// What Teal takes for an actor: a short name in visible ASCII.
+fn is_word(text: &str) -> bool {
+    (1..=MAX_ACTOR).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Events as they come.

@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 }
 
 /// Starts the rollout.
-pub(super) async fn run(arguments: Arguments, client: &Client, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: Arguments, client: &Client, output: Output<'_>) -> Result<Exit, Failure> {
     let Arguments { service, to, wait, timeout, key } = arguments;
     let key = key.map(|key| HeaderValue::from_str(&key)).transpose();
     let key = key.map_err(|_| Failure::Usage("the key holds characters that a header cannot have".to_owned()))?;
@@ -55,7 +55,7 @@ pub(super) async fn run(arguments: Arguments, client: &Client, output: Output) -
 }
 
 /// Prints a step's sentence as it happens.
-pub(super) fn tell(heard: &Heard, output: Output) -> Result<(), Failure> {
+pub(super) fn tell(heard: &Heard, output: Output<'_>) -> Result<(), Failure> {
     match heard {
         Heard::Event(event) => output.say(&event.sentence),
         Heard::Lost(failure) => {

@@ -12,12 +12,8 @@ use super::client::{Client, path};
 use super::failure::{Exit, Failure};
 use crate::control::admin::wire::{Event, Rollout, Rollouts, ServiceStatus};
 
-/// Between two attempts to reach a Teal that went away.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Attempts before it is given up: a restart takes seconds, a minute is an outage.
+/// Attempts, a second apart, before it is given up: a restart takes seconds, a minute is an outage.
 const ATTEMPTS: u32 = 60;
-/// Between two looks at the rollout.
-pub(super) const LOOK: Duration = Duration::from_secs(2);
 /// Events on their way to a slow terminal; more wait in Teal.
 const QUEUE: usize = 64;
 
@@ -72,7 +68,7 @@ async fn pump(
         if attempts == 1 && sender.send(Ok(Heard::Lost(failure))).await.is_err() {
             return Ok(());
         }
-        sleep(PAUSE).await;
+        sleep(client.limits.again).await;
     }
 }
 
@@ -84,7 +80,7 @@ pub(super) async fn to_end(
 ) -> Result<Rollout, Failure> {
     let from_the_first = Some("0".to_owned());
     let mut heard = follow(client.clone(), from_the_first);
-    let mut look = interval(LOOK);
+    let mut look = interval(client.limits.look);
     let mut pass = |heard: &Heard| match heard {
         Heard::Event(event) if event.rollout.as_deref() != Some(id) || is_end(event) => Ok(()),
         _ => tell(heard),

@@ -29,9 +29,10 @@ mod wait;
 mod watch;
 mod weight;
 
+use std::cell::RefCell;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use self::client::{Client, Limits};
 use self::failure::{Exit, Failure};
@@ -65,17 +66,24 @@ struct Cli {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// Admin API of the Teal to ask
+    /// The admin API to ask
     #[arg(long, global = true, value_name = "URL", env = "TEAL_ADMIN", default_value = "http://127.0.0.1:9900")]
     admin: Address,
-    /// Token of the admin API, or file:PATH
+    /// Its token, or file:PATH
     #[arg(long, global = true, env = "TEAL_TOKEN")]
     token: Option<String>,
     /// How results are printed
     #[arg(short, long, global = true, value_name = "FORMAT", env = "TEAL_OUTPUT", default_value = "table")]
     output: Format,
-    /// Least severe log line shown
-    #[arg(long, global = true, value_name = "LEVEL", env = "TEAL_LOG_LEVEL", default_value = "info")]
+    /// off, error, warn, info, debug or trace
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        hide_possible_values = true,
+        env = "TEAL_LOG_LEVEL",
+        default_value = "info"
+    )]
     log_level: LogLevel,
     /// How log lines look
     #[arg(long, global = true, value_name = "FORMAT", env = "TEAL_LOG_FORMAT", default_value = "text")]
@@ -161,7 +169,8 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
-    let output = Output::new(cli.global.output);
+    let (out, err) = (RefCell::new(std::io::stdout()), RefCell::new(std::io::stderr()));
+    let output = Output { format: cli.global.output, out: &out, err: &err };
     let ended = match cli.command {
         Command::Demo(options) => serve::demo(options, &cli.global),
         Command::Proxy(arguments) => serve::proxy(arguments, &cli.global),
@@ -175,13 +184,17 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// The arguments as clap sees them. Values found in the environment stay out of help texts: one is a secret.
+/// The arguments as clap sees them, with one short help. Values found in the environment stay out of it: one is a
+/// secret.
 fn command() -> clap::Command {
     let quiet = |arg: clap::Arg| arg.hide_env_values(true);
-    Cli::command().mut_args(quiet).mut_subcommands(move |verb| verb.mut_args(quiet))
+    let help =
+        clap::Arg::new("help").short('h').long("help").global(true).action(ArgAction::HelpShort).help("Print help");
+    let command = Cli::command().mut_args(quiet).mut_subcommands(move |verb| verb.mut_args(quiet));
+    command.disable_help_flag(true).arg(help)
 }
 
-fn ask(question: Question, global: Global, output: Output) -> Result<Exit, Failure> {
+fn ask(question: Question, global: Global, output: Output<'_>) -> Result<Exit, Failure> {
     let token = global.token()?;
     let actor = std::env::var("USER").ok();
     let client = Client::new(global.admin, token.as_deref(), actor.as_deref(), Limits::default())?;
@@ -192,7 +205,7 @@ fn ask(question: Question, global: Global, output: Output) -> Result<Exit, Failu
     runtime.block_on(answer(question, &client, output))
 }
 
-async fn answer(question: Question, client: &Client, output: Output) -> Result<Exit, Failure> {
+async fn answer(question: Question, client: &Client, output: Output<'_>) -> Result<Exit, Failure> {
     match question {
         Question::Reload => reload::run(client, output).await,
         Question::Status(arguments) => status::run(arguments, client, output).await,

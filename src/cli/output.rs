@@ -5,6 +5,7 @@
 //! Invariant: a text from outside never reaches a terminal with control characters in it.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io::Write;
 
 use clap::ValueEnum;
@@ -13,27 +14,26 @@ use serde_json::json;
 
 use super::failure::Failure;
 
-/// How results are printed.
+/// How results are printed: for people or for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people.
+    // Comments of variants would make clap's help of every verb three times as long.
     Table,
-    /// For scripts.
     Json,
 }
 
 /// Where and how results are printed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Output {
-    format: Format,
+#[derive(Clone, Copy)]
+pub(super) struct Output<'a> {
+    /// How.
+    pub(super) format: Format,
+    /// Where results go.
+    pub(super) out: &'a RefCell<dyn Write>,
+    /// Where failures and remarks go.
+    pub(super) err: &'a RefCell<dyn Write>,
 }
 
-impl Output {
-    /// Prints to this process's standard output.
-    pub(super) const fn new(format: Format) -> Output {
-        Output { format }
-    }
-
+impl Output<'_> {
     /// True if scripts read it.
     pub(super) fn is_json(self) -> bool {
         self.format == Format::Json
@@ -43,7 +43,7 @@ impl Output {
     pub(super) fn show<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         match self.format {
             Format::Table => self.say(&text(value)),
-            Format::Json => print(&encoded(serde_json::to_string_pretty(value))?),
+            Format::Json => self.print(&encoded(serde_json::to_string_pretty(value))?),
         }
     }
 
@@ -51,19 +51,19 @@ impl Output {
     pub(super) fn show_line<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         match self.format {
             Format::Table => self.say(&text(value)),
-            Format::Json => print(&encoded(serde_json::to_string(value))?),
+            Format::Json => self.print(&encoded(serde_json::to_string(value))?),
         }
     }
 
     /// Prints what only people want: nothing for scripts.
     pub(super) fn say(self, text: &str) -> Result<(), Failure> {
-        if self.is_json() { Ok(()) } else { print(&printable(text)) }
+        if self.is_json() { Ok(()) } else { self.print(&printable(text)) }
     }
 
     /// Tells people something beside the result, on standard error.
     pub(super) fn remark(self, text: &str) {
         if !self.is_json() {
-            let _ = writeln!(std::io::stderr(), "teal: {}", printable(text));
+            let _ = writeln!(self.err.borrow_mut(), "teal: {}", printable(text));
         }
     }
 
@@ -78,7 +78,13 @@ impl Output {
             (_, Format::Json) => format!("{:#}", local_problem(failure)),
         };
         // Nobody is left to tell if standard error is closed.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = writeln!(self.err.borrow_mut(), "{text}");
+    }
+
+    /// Prints a text with exactly one line break at its end.
+    fn print(self, text: &str) -> Result<(), Failure> {
+        let mut out = self.out.borrow_mut();
+        writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush()).map_err(|_| Failure::Closed)
     }
 }
 
@@ -90,12 +96,6 @@ fn local_problem(failure: &Failure) -> serde_json::Value {
 
 fn encoded(text: serde_json::Result<String>) -> Result<String, Failure> {
     text.map_err(|error| Failure::Local(format!("the result cannot be written as JSON: {error}")))
-}
-
-/// Prints a text with exactly one line break at its end.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush()).map_err(|_| Failure::Closed)
 }
 
 /// The text with every control character but line breaks made visible as a replacement character.

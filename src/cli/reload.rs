@@ -7,7 +7,7 @@ use super::text;
 use crate::control::admin::wire::Reloaded;
 
 /// Reloads, and says what changed.
-pub(super) async fn run(client: &Client, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn run(client: &Client, output: Output<'_>) -> Result<Exit, Failure> {
     let reloaded: Reloaded = client.post(&path(&["config", "reload"])).await?;
     output.show(&reloaded, text::reloaded)?;
     Ok(Exit::Done)

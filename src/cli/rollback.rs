@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 }
 
 /// Rolls back; ends when every worker has done so.
-pub(super) async fn run(arguments: Arguments, client: &Client, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: Arguments, client: &Client, output: Output<'_>) -> Result<Exit, Failure> {
     let Arguments { service, reason } = arguments;
     let path = path(&["services", &service, "rollback"]);
     let done: Done = client.send(Method::POST, &path, &Rollback { reason }, HeaderMap::new()).await?;

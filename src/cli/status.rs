@@ -16,7 +16,7 @@ pub(super) struct Arguments {
 }
 
 /// Shows one service, or all.
-pub(super) async fn run(arguments: Arguments, client: &Client, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: Arguments, client: &Client, output: Output<'_>) -> Result<Exit, Failure> {
     match arguments.service {
         Some(name) => output.show(&client.get::<ServiceStatus>(&path(&["services", &name])).await?, text::service)?,
         None => output.show(&client.get::<Services>(&path(&["services"])).await?, text::services)?,

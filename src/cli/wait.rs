@@ -26,19 +26,16 @@ pub(super) struct Arguments {
     timeout: Option<Duration>,
 }
 
-/// What is waited for.
+/// What is waited for: the new pool is the active one, the old one has everything again, no rollout is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Wanted {
-    /// The new pool is the active one
     Promoted,
-    /// The old pool has everything again
     RolledBack,
-    /// No rollout is under way
     Idle,
 }
 
 /// Waits for the end of the rollout under way; without one, looks at the last.
-pub(super) async fn run(arguments: &Arguments, client: &Client, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: &Arguments, client: &Client, output: Output<'_>) -> Result<Exit, Failure> {
     let service = &arguments.service;
     let work = async {
         let rollout = match arguments.wanted {

@@ -27,7 +27,7 @@ pub(super) struct Arguments {
 }
 
 /// Prints events until somebody stops it, or a rollout ends.
-pub(super) async fn run(arguments: &Arguments, client: &Client, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: &Arguments, client: &Client, output: Output<'_>) -> Result<Exit, Failure> {
     let mut under_way = None;
     let service = arguments.service.as_deref();
     if let Some(service) = service {
@@ -35,14 +35,18 @@ pub(super) async fn run(arguments: &Arguments, client: &Client, output: Output) 
         let status: ServiceStatus = client.get(&path(&["services", service])).await?;
         under_way = status.rollout.map(|rollout| rollout.id);
     }
-    let mut heard = follow::follow(client.clone(), None);
-    let mut look = interval(follow::LOOK);
+    let from_now_on = None;
+    let mut heard = follow::follow(client.clone(), from_now_on);
+    let mut look = interval(client.limits.look);
     loop {
         tokio::select! {
             next = heard.recv() => {
                 let next = next.unwrap_or_else(|| Err(Failure::Local("following the events stopped".to_owned())));
-                let event = tell(next?, service, output)?;
-                under_way = event.and_then(|event| event.rollout).or(under_way);
+                let Some(event) = tell(next?, service, output)? else { continue };
+                if follow::is_end(&event) {
+                    look.reset_immediately();
+                }
+                under_way = under_way.or(event.rollout);
             }
             // An event can be lost with the process that told it; the rollout's own word cannot.
             _ = look.tick(), if arguments.until_ended => {
@@ -59,7 +63,7 @@ pub(super) async fn run(arguments: &Arguments, client: &Client, output: Output) 
 }
 
 /// Prints what concerns the service; the event printed.
-fn tell(heard: Heard, service: Option<&str>, output: Output) -> Result<Option<Event>, Failure> {
+fn tell(heard: Heard, service: Option<&str>, output: Output<'_>) -> Result<Option<Event>, Failure> {
     match heard {
         Heard::Event(event) if concerns(&event, service) => {
             output.show_line(&event, text::event)?;

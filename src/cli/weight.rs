@@ -28,7 +28,7 @@ pub(super) struct Arguments {
 }
 
 /// Sets the split; ends when every worker has it.
-pub(super) async fn run(arguments: Arguments, client: &Client, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: Arguments, client: &Client, output: Output<'_>) -> Result<Exit, Failure> {
     let Arguments { service, shares, if_epoch } = arguments;
     let order = Weights { weights: once_each(shares)? };
     let fields = if_epoch.map(|epoch| (IF_MATCH, entity_tag(epoch)));
