@@ -13,6 +13,7 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bridge::table::Plane;
@@ -128,6 +129,70 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     };
     running.come_up()?;
     Ok(running)
+}
+
+/// Serves until SIGTERM or SIGINT, then ends in order. SIGHUP reloads the file; a second SIGTERM or SIGINT ends
+/// the process at once.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(settings: Settings, file: Option<PathBuf>) -> Result<(), StartError> {
+    let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Caught from the very start: a signal during the start must not skip the ending.
+    let mut ends = signals.block_on(async { Signals::new() })?;
+    let running = start(settings, file)?;
+    let (listen, admin) = (addresses(&running.listen), addresses(running.admin.as_slice()));
+    tracing::info!(%listen, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
+    signals.block_on(ends.until_end(&running.controller));
+    tracing::info!("ending: requests in flight are finished first");
+    let impatient = std::thread::Builder::new().name("signals".into()).spawn(move || {
+        signals.block_on(ends.next_end());
+        tracing::warn!("ended at once");
+        std::process::exit(1);
+    });
+    running.shutdown();
+    tracing::info!("ended");
+    drop(impatient);
+    Ok(())
+}
+
+fn addresses(list: &[SocketAddr]) -> String {
+    list.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// The signals that matter.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next_end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    async fn until_end(&mut self, controller: &Controller) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                // The outcome is an event of its own, whichever way it goes.
+                _ = self.hang_up.recv() => drop(controller.reload("SIGHUP").await),
+            }
+        }
+    }
 }
 
 impl Running {

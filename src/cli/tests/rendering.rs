@@ -1,0 +1,190 @@
+//! What people read, as exact texts.
+
+use super::rollout;
+use crate::cli::text;
+use crate::control::admin::wire::{
+    Done, EndpointStatus, Event, JudgeStatus, Judged, Ordered, PoolStatus, Reloaded, ServiceStatus, Services,
+};
+
+fn counts<const N: usize>(entries: [(&str, u64); N]) -> Ordered<u64> {
+    Ordered(entries.into_iter().map(|(name, count)| (name.to_owned(), count)).collect())
+}
+
+fn pool(name: &str, share: &str) -> PoolStatus {
+    PoolStatus {
+        name: name.to_owned(),
+        share: share.to_owned(),
+        rolled_back: false,
+        in_flight: 0,
+        responses: counts([("1xx", 0), ("2xx", 0), ("3xx", 0), ("4xx", 0), ("5xx", 0)]),
+        failures: counts([("no_endpoint", 0), ("connect", 0), ("reset", 0), ("timeout", 0), ("truncated", 0)]),
+        retries: 0,
+        p50_us: None,
+        p99_us: None,
+        endpoints: vec![endpoint("http://127.0.0.1:3001", "healthy")],
+    }
+}
+
+fn endpoint(address: &str, health: &str) -> EndpointStatus {
+    EndpointStatus { address: address.to_owned(), health: health.to_owned(), in_flight: 0 }
+}
+
+/// A service at rest.
+pub(super) fn service() -> ServiceStatus {
+    ServiceStatus {
+        name: "shop".to_owned(),
+        hosts: vec![],
+        paths: vec![],
+        active: "blue".to_owned(),
+        epoch: 3,
+        guard: "rollback".to_owned(),
+        pools: vec![pool("blue", "100%"), pool("green", "0%")],
+        rollout: None,
+        judge: None,
+        changed_by: "ops".to_owned(),
+        changed_at: "2026-01-02T03:04:05.006Z".to_owned(),
+    }
+}
+
+fn busy() -> ServiceStatus {
+    let mut status = service();
+    status.epoch = 42;
+    let blue = &mut status.pools[0];
+    blue.share = "95%".to_owned();
+    blue.in_flight = 12;
+    blue.responses = counts([("2xx", 123_456), ("4xx", 78), ("5xx", 3)]);
+    (blue.p50_us, blue.p99_us) = (Some(850), Some(12_345));
+    let green = &mut status.pools[1];
+    green.share = "5%".to_owned();
+    green.responses = counts([("2xx", 6_400), ("5xx", 21)]);
+    green.failures = counts([("connect", 2), ("timeout", 1)]);
+    (green.p50_us, green.p99_us) = (Some(1_250), Some(2_500_000));
+    green.endpoints =
+        vec![endpoint("http://10.0.0.21:8080", "unhealthy"), endpoint("http://10.0.0.22:8080", "unknown")];
+    status.rollout = Some(rollout(None));
+    status.judge = Some(JudgeStatus {
+        canary: "green".to_owned(),
+        baseline: "blue".to_owned(),
+        evidence: 4.2,
+        needed: 100.0,
+        p: 0.24,
+        canary_requests: Judged { all: 6_424, bad: 24 },
+        baseline_requests: Judged { all: 123_537, bad: 3 },
+        approved: false,
+        sentence: "green fails 0.37% against 0.00% of blue: evidence 4.2 of 100".to_owned(),
+    });
+    status
+}
+
+#[test]
+fn a_service_at_work() {
+    let expected = "\
+shop: active blue, epoch 42
+  POOL   SHARE  IN-FLIGHT     2XX  4XX  5XX  FAILED    P50    P99  HEALTHY
+  blue     95%         12  123456   78    3       0  850us   12ms      1/1  active
+  green     5%          0    6400    0   21       3  1.2ms  2.50s      1/2
+  unhealthy  http://10.0.0.21:8080 of green
+  rollout  blue to green, step 3 of 7: analysis at 5%
+  judge    green fails 0.37% against 0.00% of blue: evidence 4.2 of 100
+";
+    assert_eq!(text::service(&busy()), expected);
+}
+
+#[test]
+fn services_at_rest_stand_one_below_the_other() {
+    let mut other = service();
+    other.name = "api".to_owned();
+    other.pools[1].rolled_back = true;
+    let expected = "\
+shop: active blue, epoch 3
+  POOL   SHARE  IN-FLIGHT  2XX  4XX  5XX  FAILED  P50  P99  HEALTHY
+  blue    100%          0    0    0    0       0    -    -      1/1  active
+  green     0%          0    0    0    0       0    -    -      1/1
+
+api: active blue, epoch 3
+  POOL   SHARE  IN-FLIGHT  2XX  4XX  5XX  FAILED  P50  P99  HEALTHY
+  blue    100%          0    0    0    0       0    -    -      1/1  active
+  green     0%          0    0    0    0       0    -    -      1/1  rolled back
+";
+    assert_eq!(text::services(&Services { services: vec![service(), other] }), expected);
+    assert_eq!(text::services(&Services { services: vec![] }), "");
+}
+
+#[test]
+fn a_rollout_says_where_it_is_and_why_once() {
+    let at = |phase: &str, held: Option<&str>, reason: &str| {
+        let mut rollout = rollout(None);
+        rollout.phase = phase.to_owned();
+        rollout.held = held.map(str::to_owned);
+        rollout.reason = reason.to_owned();
+        text::rollout(&rollout)
+    };
+    let begin = "rollout r1 of shop from blue to green, ";
+    let place = "step 3 of 7: analysis at 5%";
+    assert_eq!(at("analyzing", None, ""), format!("{begin}{place}"));
+    assert_eq!(at("analyzing", None, "resumed"), format!("{begin}{place}: resumed"));
+    let paused = format!("{place}: paused by ops");
+    assert_eq!(at("held", Some("paused"), &paused), format!("{begin}held (paused): {paused}"));
+    assert_eq!(at("rolling_back", None, "9 of 40 failed"), format!("{begin}rolling back: {place}: 9 of 40 failed"));
+}
+
+#[test]
+fn a_rollout_that_is_over_says_how_and_why() {
+    let why = "step 3 of 7: analysis at 5%: 9 of 40 failed";
+    assert_eq!(text::rollout(&rollout(Some("rolled_back"))), format!("rollout of shop rolled back: {why}"));
+    let mut promoted = rollout(Some("promoted"));
+    promoted.reason = String::new();
+    assert_eq!(text::rollout(&promoted), "rollout of shop promoted");
+    promoted.verdict = "good enough".to_owned();
+    assert_eq!(text::rollout(&promoted), "rollout of shop promoted: good enough");
+}
+
+#[test]
+fn changes_say_what_holds_now() {
+    let weights = Ordered(vec![("blue".to_owned(), "90%".to_owned()), ("green".to_owned(), "10%".to_owned())]);
+    let done = Done { epoch: 43, version: 9, acknowledged_us: 1_234, weights };
+    let expected = "shop: blue 90%, green 10% (epoch 43, every worker switched within 1.2ms)";
+    assert_eq!(text::done("shop", &done), expected);
+
+    let mut reloaded = Reloaded { version: 9, changed: true, needs_restart: vec![] };
+    assert_eq!(text::reloaded(&reloaded), "reloaded: table version 9\n");
+    reloaded.needs_restart = vec!["listen".to_owned(), "workers".to_owned()];
+    reloaded.changed = false;
+    let expected =
+        "nothing changed: the file says what is running\nneeds a restart: listen\nneeds a restart: workers\n";
+    assert_eq!(text::reloaded(&reloaded), expected);
+}
+
+#[test]
+fn an_event_is_one_line() {
+    let mut event = Event {
+        id: 7,
+        at: "2026-01-02T03:04:05.006Z".to_owned(),
+        service: Some("shop".to_owned()),
+        rollout: None,
+        kind: "weights".to_owned(),
+        sentence: "blue 90%,\ngreen 10%".to_owned(),
+        took_us: None,
+    };
+    assert_eq!(text::event(&event), "2026-01-02T03:04:05.006Z  shop  weights: blue 90%, green 10%");
+    event.service = None;
+    assert_eq!(text::event(&event), "2026-01-02T03:04:05.006Z  teal  weights: blue 90%, green 10%");
+}
+
+#[test]
+fn latencies_have_the_unit_that_fits() {
+    let table = [
+        (0, "0us"),
+        (999, "999us"),
+        (1_000, "1.0ms"),
+        (9_949, "9.9ms"),
+        (9_950, "10ms"),
+        (999_499, "999ms"),
+        (999_500, "1.00s"),
+        (61_000_000, "61.00s"),
+    ];
+    for (micros, expected) in table {
+        let done = Done { epoch: 1, version: 1, acknowledged_us: micros, weights: Ordered::default() };
+        assert_eq!(text::done("s", &done), format!("s:  (epoch 1, every worker switched within {expected})"));
+    }
+}

@@ -1,0 +1,140 @@
+//! What people read: the API's answers as tables and sentences.
+//!
+//! Pure functions from wire values to text, so that every line is tested as an exact string.
+
+use std::fmt::Write;
+
+use super::table::{Side, table};
+use crate::control::admin::wire::{Done, Event, Ordered, PoolStatus, Reloaded, Rollout, ServiceStatus, Services};
+
+const POOL_HEADING: [&str; 11] =
+    ["POOL", "SHARE", "IN-FLIGHT", "2XX", "4XX", "5XX", "FAILED", "P50", "P99", "HEALTHY", ""];
+const POOL_COLUMNS: [Side; 11] = {
+    let mut columns = [Side::Right; 11];
+    (columns[0], columns[10]) = (Side::Left, Side::Left);
+    columns
+};
+
+/// All services, one below the other.
+pub(super) fn services(services: &Services) -> String {
+    let texts: Vec<_> = services.services.iter().map(service).collect();
+    texts.join("\n")
+}
+
+/// One service: its pools, its rollout, what the judge sees.
+pub(super) fn service(status: &ServiceStatus) -> String {
+    let heading = POOL_HEADING.map(str::to_owned).to_vec();
+    let rows = status.pools.iter().map(|pool| pool_row(pool, pool.name == status.active));
+    let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
+    let mut text = format!("{}: active {}, epoch {}\n", status.name, status.active, status.epoch);
+    text.push_str(&table(2, &POOL_COLUMNS, &rows));
+    for pool in &status.pools {
+        for endpoint in pool.endpoints.iter().filter(|endpoint| endpoint.health == "unhealthy") {
+            let _ = writeln!(text, "  unhealthy  {} of {}", endpoint.address, pool.name);
+        }
+    }
+    if let Some(rollout) = &status.rollout {
+        let _ = writeln!(text, "  rollout  {} to {}, {}", rollout.baseline, rollout.canary, place(rollout));
+    }
+    if let Some(judge) = &status.judge {
+        let _ = writeln!(text, "  judge    {}", judge.sentence);
+    }
+    text
+}
+
+fn pool_row(pool: &PoolStatus, active: bool) -> Vec<String> {
+    let class = |name| pool.responses.find(name).copied().unwrap_or(0).to_string();
+    let failed = pool.failures.0.iter().fold(0u64, |sum, (_, count)| sum.saturating_add(*count));
+    let healthy = pool.endpoints.iter().filter(|endpoint| endpoint.health != "unhealthy").count();
+    let note = match (active, pool.rolled_back) {
+        (true, _) => "active",
+        (false, true) => "rolled back",
+        (false, false) => "",
+    };
+    vec![
+        pool.name.clone(),
+        pool.share.clone(),
+        pool.in_flight.to_string(),
+        class("2xx"),
+        class("4xx"),
+        class("5xx"),
+        failed.to_string(),
+        latency(pool.p50_us),
+        latency(pool.p99_us),
+        format!("{healthy}/{}", pool.endpoints.len()),
+        note.to_owned(),
+    ]
+}
+
+/// Where a rollout is and why. The reason often begins with the place: it is said once.
+fn place(rollout: &Rollout) -> String {
+    let place = match (rollout.reason.is_empty(), rollout.reason.starts_with(&rollout.place)) {
+        (true, _) => rollout.place.clone(),
+        (false, true) => rollout.reason.clone(),
+        (false, false) => format!("{}: {}", rollout.place, rollout.reason),
+    };
+    match (rollout.phase.as_str(), &rollout.held) {
+        ("held", Some(cause)) => format!("held ({cause}): {place}"),
+        ("rolling_back", _) => format!("rolling back: {place}"),
+        _ => place,
+    }
+}
+
+/// A rollout in one line: under way, or how it ended.
+pub(super) fn rollout(rollout: &Rollout) -> String {
+    let service = &rollout.service;
+    match &rollout.ended {
+        None => format!(
+            "rollout {} of {service} from {} to {}, {}",
+            rollout.id,
+            rollout.baseline,
+            rollout.canary,
+            place(rollout)
+        ),
+        Some(ended) => {
+            let reason = if rollout.reason.is_empty() { &rollout.verdict } else { &rollout.reason };
+            let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            format!("rollout of {service} {}{why}", ended.how.replace('_', " "))
+        }
+    }
+}
+
+/// A change of the split that is done.
+pub(super) fn done(service: &str, done: &Done) -> String {
+    let taken_up = latency(Some(done.acknowledged_us));
+    format!("{service}: {} (epoch {}, every worker switched within {taken_up})", shares(&done.weights), done.epoch)
+}
+
+fn shares(shares: &Ordered<String>) -> String {
+    let each: Vec<_> = shares.0.iter().map(|(pool, share)| format!("{pool} {share}")).collect();
+    each.join(", ")
+}
+
+/// What a reload did.
+pub(super) fn reloaded(reloaded: &Reloaded) -> String {
+    let mut text = match reloaded.changed {
+        true => format!("reloaded: table version {}\n", reloaded.version),
+        false => "nothing changed: the file says what is running\n".to_owned(),
+    };
+    for what in &reloaded.needs_restart {
+        let _ = writeln!(text, "needs a restart: {what}");
+    }
+    text
+}
+
+/// One event in one line.
+pub(super) fn event(event: &Event) -> String {
+    let service = event.service.as_deref().unwrap_or("teal");
+    format!("{}  {service}  {}: {}", event.at, event.kind, event.sentence.replace('\n', " "))
+}
+
+/// Microseconds with the unit that fits and about three digits.
+fn latency(micros: Option<u64>) -> String {
+    match micros {
+        None => "-".to_owned(),
+        Some(us @ ..1_000) => format!("{us}us"),
+        Some(us @ 1_000..9_950) => format!("{:.1}ms", us as f64 / 1e3),
+        Some(us @ 9_950..999_500) => format!("{:.0}ms", us as f64 / 1e3),
+        Some(us) => format!("{:.2}s", us as f64 / 1e6),
+    }
+}
