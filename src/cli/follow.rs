@@ -80,31 +80,34 @@ pub(super) async fn to_end(
 ) -> Result<Rollout, Failure> {
     let from_the_first = Some("0".to_owned());
     let mut heard = follow(client.clone(), from_the_first);
-    let mut look = interval(client.limits.look);
     let mut pass = |heard: &Heard| match heard {
         Heard::Event(event) if event.rollout.as_deref() != Some(id) || is_end(event) => Ok(()),
         _ => tell(heard),
     };
+    let mut look = interval(client.limits.look);
+    look.tick().await;
     loop {
-        tokio::select! {
-            next = heard.recv() => match next {
-                Some(Ok(Heard::Event(event))) if event.rollout.as_deref() == Some(id) && is_end(&event) => {}
-                Some(Ok(next)) => {
-                    pass(&next)?;
-                    continue;
-                }
-                Some(Err(failure)) => return Err(failure),
-                None => return Err(Failure::Local("following the events stopped".to_owned())),
-            },
-            _ = look.tick() => {}
-        }
         if let Some(rollout) = over(client, id).await? {
             while let Ok(Ok(next)) = heard.try_recv() {
                 pass(&next)?;
             }
             return Ok(rollout);
         }
+        loop {
+            tokio::select! {
+                next = next(&mut heard) => match next? {
+                    Heard::Event(event) if event.rollout.as_deref() == Some(id) && is_end(&event) => break,
+                    next => pass(&next)?,
+                },
+                _ = look.tick() => break,
+            }
+        }
     }
+}
+
+/// What is heard next; the failure that ended it comes last.
+pub(super) async fn next(heard: &mut Receiver<Result<Heard, Failure>>) -> Result<Heard, Failure> {
+    heard.recv().await.unwrap_or_else(|| Err(Failure::Local("following the events stopped".to_owned())))
 }
 
 /// The rollout `id` if it is over; `None` too if Teal cannot be asked just now: the follower says when it is gone for good.

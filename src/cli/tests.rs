@@ -62,13 +62,14 @@ fn every_verb_has_an_example_and_short_help() {
 
 #[test]
 fn every_flag_has_its_own_variable() {
-    let command = command();
+    let mut command = command();
+    command.build();
     let verbs = std::iter::once(&command).chain(command.get_subcommands());
     let mut flags: Vec<(String, String)> = Vec::new();
-    for verb in verbs {
-        for flag in
-            verb.get_arguments().filter(|flag| flag.get_long().is_some_and(|long| !["help", "version"].contains(&long)))
-        {
+    for (index, verb) in verbs.enumerate() {
+        let own = |flag: &&clap::Arg| flag.get_long().is_some() && (index == 0 || !flag.is_global_set());
+        let asks = |flag: &&clap::Arg| !["help", "version"].contains(&flag.get_id().as_str());
+        for flag in verb.get_arguments().filter(own).filter(asks) {
             let variable = flag.get_env().unwrap_or_else(|| panic!("{flag} of {} has no variable", verb.get_name()));
             assert!(flag.is_hide_env_values_set(), "{flag} would show its value");
             flags.push((variable.to_string_lossy().into_owned(), format!("{} {flag}", verb.get_name())));

@@ -38,25 +38,27 @@ pub(super) async fn run(arguments: &Arguments, client: &Client, output: Output<'
     let from_now_on = None;
     let mut heard = follow::follow(client.clone(), from_now_on);
     let mut look = interval(client.limits.look);
+    look.tick().await;
     loop {
-        tokio::select! {
-            next = heard.recv() => {
-                let next = next.unwrap_or_else(|| Err(Failure::Local("following the events stopped".to_owned())));
-                let Some(event) = tell(next?, service, output)? else { continue };
-                if follow::is_end(&event) {
-                    look.reset_immediately();
-                }
-                under_way = under_way.or(event.rollout);
+        // An event can be lost with the process that told it; the rollout's own word cannot.
+        if let Some(id) = under_way.as_deref().filter(|_| arguments.until_ended)
+            && let Some(rollout) = follow::over(client, id).await?
+        {
+            while let Ok(Ok(next)) = heard.try_recv() {
+                tell(next, service, output)?;
             }
-            // An event can be lost with the process that told it; the rollout's own word cannot.
-            _ = look.tick(), if arguments.until_ended => {
-                let Some(id) = &under_way else { continue };
-                if let Some(rollout) = follow::over(client, id).await? {
-                    while let Ok(Ok(next)) = heard.try_recv() {
-                        tell(next, service, output)?;
+            return Ok(follow::exit(&rollout));
+        }
+        loop {
+            tokio::select! {
+                next = follow::next(&mut heard) => if let Some(event) = tell(next?, service, output)? {
+                    let may_be_over = follow::is_end(&event);
+                    under_way = under_way.or(event.rollout);
+                    if may_be_over {
+                        break;
                     }
-                    return Ok(follow::exit(&rollout));
-                }
+                },
+                _ = look.tick(), if arguments.until_ended => break,
             }
         }
     }

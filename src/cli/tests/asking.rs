@@ -17,7 +17,7 @@ fn done() -> Done {
 
 const DONE: &str = "shop: blue 90%, green 10% (epoch 4, every worker switched within 1.2ms)\n";
 
-/// The request's first line, its body, and whether it carries `field`.
+/// Whether the request's head has this line.
 fn carries(request: &str, field: &str) -> bool {
     request.split("\r\n\r\n").next().unwrap().lines().any(|line| line == field)
 }
@@ -115,7 +115,8 @@ async fn scripts_get_the_problem_itself() {
 
 #[tokio::test]
 async fn what_is_not_teal_is_told_from_teal() {
-    let cases: [(&str, fn() -> Reply, u8, &str); 6] = [
+    type Case = (&'static str, fn() -> Reply, u8, &'static str);
+    let cases: [Case; 6] = [
         (
             "not JSON",
             || response("200 OK", "text/html", "<html>"),
@@ -171,8 +172,8 @@ async fn an_endless_answer_is_cut() {
 
 #[tokio::test]
 async fn silence_is_a_timeout() {
-    let limits = Limits { connect: Duration::ZERO, request: Duration::from_millis(50), ..fake::limits() };
-    let limits = Limits { connect: Duration::from_millis(200), ..limits };
+    let short = Duration::from_millis(50);
+    let limits = Limits { connect: short, request: short, ..fake::limits() };
     for bytes in ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"] {
         let fake = Fake::start(move |_, _| Reply::Open(bytes.as_bytes().to_vec())).await;
         let ended = teal_with("status", &fake.address, limits).await;

@@ -128,11 +128,10 @@ pub(super) fn event(id: u64, kind: &str, sentence: &str) -> Event {
     }
 }
 
-/// Limits that no test should meet by accident, but attempts and looks without a wait.
+/// Limits that no test should meet by accident; new attempts follow at once.
 pub(super) fn limits() -> Limits {
     let long = Duration::from_secs(60);
-    let short = Duration::from_millis(5);
-    Limits { connect: long, request: long, silence: long, again: short, look: short }
+    Limits { connect: long, request: long, silence: long, again: Duration::ZERO, look: long }
 }
 
 /// How a verb ended.

@@ -1,8 +1,11 @@
 //! Verbs that stay to the end of a rollout: `deploy --wait` and `wait`.
 
-use super::fake::{Fake, Reply, event, json, problem, stream, teal};
+use std::time::Duration;
+
+use super::fake::{self, Fake, Reply, event, json, problem, stream, teal, teal_with};
 use super::rendering::service;
 use super::rollout;
+use crate::cli::client::Limits;
 use crate::control::admin::wire::Rollouts;
 
 const END: &str = "rollout of shop rolled back: step 3 of 7: analysis at 5%: 9 of 40 failed\n";
@@ -23,7 +26,7 @@ async fn deploying(how: &'static str) -> Fake {
             json(&status)
         }
         "GET /v1/events HTTP/1.1" => Reply::Open(stream(&events)),
-        "GET /v1/rollouts/r1 HTTP/1.1" if before < 40 => json(&rollout(None)),
+        "GET /v1/rollouts/r1 HTTP/1.1" if before == 0 => json(&rollout(None)),
         "GET /v1/rollouts/r1 HTTP/1.1" => json(&rollout(Some(how))),
         other => panic!("{other}"),
     };
@@ -88,6 +91,28 @@ async fn a_wait_without_a_rollout_under_way_looks_at_the_last() {
     let fake = Fake::start(|_, _| json(&service())).await;
     let ended = teal("wait shop --for idle", &fake.address).await;
     assert_eq!((ended.code, ended.out.as_str()), (0, "no rollout of shop is under way\n"));
+}
+
+#[tokio::test]
+async fn an_end_that_nobody_told_is_seen() {
+    let fake = Fake::start(|request, before| match request.lines().next().unwrap_or_default() {
+        "GET /v1/services/shop HTTP/1.1" => {
+            let mut status = service();
+            status.rollout = Some(rollout(None));
+            json(&status)
+        }
+        "POST /v1/services/shop/rollouts HTTP/1.1" => json(&rollout(None)),
+        "GET /v1/events HTTP/1.1" => Reply::Open(stream(&[])),
+        _ if before == 1 => problem("503 Service Unavailable", "shutting_down", "teal is shutting down"),
+        _ if before < 3 => json(&rollout(None)),
+        _ => json(&rollout(Some("rolled_back"))),
+    });
+    let fake = fake.await;
+    let limits = Limits { look: Duration::from_millis(5), ..fake::limits() };
+    let ended = teal_with("deploy shop --to green --wait", &fake.address, limits).await;
+    assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (3, END, ""));
+    let fake = fake.address;
+    assert_eq!(teal_with("watch shop --until-ended", &fake, limits).await.code, 3);
 }
 
 #[tokio::test]
