@@ -79,8 +79,12 @@ pub struct Judge {
 struct Case {
     comparator: Comparator,
     watched: Vec<Watched>,
+    /// The pool it is compared with.
+    baseline: String,
     /// The finding was acted upon; a case speaks once.
     closed: bool,
+    /// The canary has no share any more; only what is still open is waited for.
+    parted: bool,
 }
 
 /// A book being read.
@@ -140,7 +144,8 @@ impl Judge {
             };
             case.follow(service, &table, canary, self.workers);
             let finding = case.look(&self.plane, service);
-            let sharing = service.pool_named(canary).is_some_and(|pool| !service.share(pool).is_none());
+            let sharing = canaries(service).any(|pool| service.pools[pool].name == *canary);
+            case.parted |= !sharing;
             if let Some(finding) = finding.filter(|_| sharing && !case.closed) {
                 case.closed = true;
                 let marks = case.watched.last().and_then(|last| last.book.marks());
@@ -161,34 +166,35 @@ impl Judge {
         self.record(false);
     }
 
+    /// Opens a case for a canary, unless the one there is still about the same comparison.
     fn open(&mut self, service: &Service, canary: usize) {
-        let key = (service.settings.name.clone(), service.pools[canary].name.clone());
-        let ledger = &mut self.ledger;
-        self.cases.entry(key).or_insert_with_key(|(name, canary)| {
-            let policy = policy_of(service);
-            let baseline = &service.pools[service.active].name;
-            let known = ledger.recall(name, canary, baseline).and_then(|state| {
-                let resumed = Comparator::resume(policy.clone(), state);
-                resumed.inspect_err(|error| tracing::warn!(service = %name, %error, "evidence starts anew")).ok()
-            });
-            Case { comparator: known.unwrap_or_else(|| Comparator::new(policy)), watched: Vec::new(), closed: false }
+        let (name, canary) = (&service.settings.name, &service.pools[canary].name);
+        let baseline = &service.pools[service.active].name;
+        let key = (name.clone(), canary.clone());
+        if self.cases.get(&key).is_some_and(|case| !case.parted && case.baseline == *baseline) {
+            return;
+        }
+        let policy = policy_of(service);
+        let known = self.ledger.recall(name, canary, baseline).and_then(|state| {
+            let resumed = Comparator::resume(policy.clone(), state);
+            resumed.inspect_err(|error| tracing::warn!(service = %name, %error, "evidence starts anew")).ok()
         });
+        let comparator = known.unwrap_or_else(|| Comparator::new(policy));
+        let case = Case { comparator, watched: Vec::new(), baseline: baseline.clone(), closed: false, parted: false };
+        self.cases.insert(key, case);
     }
 
     fn record(&mut self, now: bool) {
         if !now && !self.ticks.is_multiple_of(RECORD_EVERY) {
             return;
         }
-        let table = self.plane.table.load();
-        let active = |name: &str| {
-            let service = table.services.iter().find(|service| service.settings.name == name)?;
-            Some(service.pools[service.active].name.clone())
-        };
-        for ((name, canary), case) in &self.cases {
-            if let Some(baseline) = active(name) {
-                let state = case.comparator.state();
-                self.ledger.record(CaseRecord { service: name.clone(), canary: canary.clone(), baseline, state });
-            }
+        for ((service, canary), case) in &self.cases {
+            self.ledger.record(CaseRecord {
+                service: service.clone(),
+                canary: canary.clone(),
+                baseline: case.baseline.clone(),
+                state: case.comparator.state(),
+            });
         }
     }
 }
