@@ -1,0 +1,4 @@
+//! The demo.
+pub mod fault;
+pub mod load;
+pub mod upstream;
