@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn scripts_find_every_field() {
-        let expected = r#"{"verdict":"rolled_back","mode":"errors","requests":12345,"user_visible_errors":9,"#.to_owned()
+        let expected = r#"{"verdict":"rolled_back","mode":"errors","requests":12345,"user_visible_errors":9,"#
+            .to_owned()
             + r#""green_requests":678,"bad_on_green_until_detection":8,"detection_ms":301.5,"swap_ms":0.31,"#
             + r#""rollout_seconds":10.25,"reason":"green is worse","p50_ms":12.9,"p99_ms":null,"rps":1199.5}"#;
         assert_eq!(rolled_back().json(), expected);

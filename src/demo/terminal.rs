@@ -5,7 +5,7 @@
 use std::io::{IsTerminal, Write};
 
 /// Narrower blocks are unreadable, wider ones are hard to follow.
-const WIDTHS: std::ops::RangeInclusive<usize> = 60..=120;
+const WIDTHS: std::ops::RangeInclusive<usize> = 70..=120;
 const WIDTH: usize = 80;
 
 /// A block on standard output.

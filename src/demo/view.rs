@@ -10,6 +10,8 @@ use crate::domain::split::Share;
 
 /// Events shown in the block.
 pub const EVENTS: usize = 5;
+/// Lines the judge has.
+const JUDGE: usize = 3;
 /// Columns before a bar or a sentence.
 const INDENT: usize = 11;
 
@@ -30,8 +32,12 @@ pub struct View {
     pub pools: Vec<PoolView>,
     /// Requests that users had answered, and errors they saw.
     pub users: (u64, u64),
+    /// What was wrong with the last of these errors.
+    pub last_error: Option<String>,
     /// What the judge sees, while both pools have traffic.
     pub judge: Option<JudgeView>,
+    /// Why the rollout ended, once it did.
+    pub why: Option<String>,
     /// The newest events, oldest first: time since the load began, sentence.
     pub events: Vec<(Duration, String)>,
 }
@@ -108,7 +114,7 @@ pub fn render(view: &View, colour: bool, width: usize) -> String {
     lines.extend(view.pools.iter().enumerate().map(|(at, pool)| row(pool, paint_of(at))));
     lines.push(users(view));
     lines.push(Line::new());
-    lines.extend(judge(view.judge.as_ref(), width));
+    lines.extend(judge(view, width));
     lines.push(Line::new());
     let blank = EVENTS.saturating_sub(view.events.len());
     lines.extend(view.events.iter().map(|(at, sentence)| event(*at, sentence)));
@@ -127,7 +133,8 @@ pub fn status_line(view: &View) -> String {
         format!("; evidence {} of {}", evidence(judge.evidence), grouped(judge.needed as u64))
     });
     let (answered, errors) = view.users;
-    format!("{pools}; users: {} answered, {} errors{judge}", grouped(answered), grouped(errors))
+    let last = last_error(view);
+    format!("{pools}; users: {} answered, {} errors{last}{judge}", grouped(answered), grouped(errors))
 }
 
 /// A time since the start and what happened then, for the plain form.
@@ -185,13 +192,24 @@ fn users(view: &View) -> Line {
     vec![
         (Paint::Plain, format!(" {:<10}{} answered, ", "users", grouped(answered))),
         (alarm(errors), format!("{} errors seen", grouped(errors))),
+        (Paint::Dim, last_error(view)),
     ]
 }
 
-fn judge(judge: Option<&JudgeView>, width: usize) -> [Line; 2] {
-    let Some(judge) = judge else {
-        let idle = "nothing to compare: one pool has all traffic";
-        return [pair("judge", idle), Line::new()];
+fn last_error(view: &View) -> String {
+    view.last_error.as_ref().map_or(String::new(), |error| format!(" (last: {error})"))
+}
+
+/// The judge's word while it watches, else why it ended: always [`JUDGE`] lines.
+fn judge(view: &View, width: usize) -> [Line; JUDGE] {
+    let Some(judge) = &view.judge else {
+        let (name, text) = match &view.why {
+            Some(why) => ("why", why.as_str()),
+            None => ("judge", "nothing to compare: one pool has all traffic"),
+        };
+        let mut lines = wrap(text, width.saturating_sub(INDENT)).into_iter();
+        let mut next = |name| pair(name, &lines.next().unwrap_or_default());
+        return std::array::from_fn(|at| next(if at == 0 { name } else { "" }));
     };
     let text = format!("  evidence {} of {}", evidence(judge.evidence), grouped(judge.needed as u64));
     let room = bar_width(width, text.chars().count());
@@ -204,7 +222,24 @@ fn judge(judge: Option<&JudgeView>, width: usize) -> [Line; 2] {
         (Paint::Dim, "░".repeat(room - columns)),
         (Paint::Plain, text),
     ];
-    [bar, pair("", &judge.sentence)]
+    [bar, pair("", &judge.sentence), Line::new()]
+}
+
+/// A text broken between words into at most [`JUDGE`] lines; the last one takes what is left.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let full = lines.len() == JUDGE;
+        let last = lines.last_mut().expect("never empty");
+        if !full && !last.is_empty() && last.chars().count() + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else {
+            let gap = if last.is_empty() { "" } else { " " };
+            last.push_str(gap);
+            last.push_str(word);
+        }
+    }
+    lines
 }
 
 fn event(at: Duration, sentence: &str) -> Line {
@@ -229,14 +264,17 @@ fn paint(line: &Line, colour: bool, width: usize) -> String {
     let mut out = String::new();
     let mut room = width;
     let length: usize = line.iter().map(|(_, text)| text.chars().count()).sum();
-    for (paint, text) in line {
+    for (paint, text) in line.iter().filter(|(_, text)| !text.is_empty()) {
+        if room == 0 {
+            break;
+        }
         let cut = length > width && text.chars().count() >= room;
         let kept: String = text.chars().take(if cut { room.saturating_sub(1) } else { room }).collect();
         room -= kept.chars().count();
         let code = if colour { paint.code() } else { "" };
         out.push_str(code);
         out.push_str(&kept);
-        if cut && room > 0 {
+        if cut {
             out.push('…');
             room = 0;
         }
