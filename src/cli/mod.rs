@@ -40,8 +40,6 @@ use self::output::{Format, Output};
 use crate::config::settings::Address;
 use crate::control::admin::wire::Verb;
 
-pub use self::demo::{DemoOptions, Fault};
-
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -113,7 +111,7 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show Teal at work: two versions, traffic, a fault, a rollback
-    Demo(DemoOptions),
+    Demo(demo::Arguments),
     /// Serve without a configuration file: one service, two pools
     Proxy(proxy::Arguments),
     /// Serve by a configuration file
@@ -172,7 +170,7 @@ pub fn main() -> ExitCode {
     let (out, err) = (RefCell::new(std::io::stdout()), RefCell::new(std::io::stderr()));
     let output = Output { format: cli.global.output, out: &out, err: &err };
     let ended = match cli.command {
-        Command::Demo(options) => serve::demo(options, &cli.global),
+        Command::Demo(options) => Ok(demo::run(&options, &cli.global)),
         Command::Proxy(arguments) => serve::proxy(arguments, &cli.global),
         Command::Run(arguments) => serve::run(&arguments, &cli.global),
         Command::Check(arguments) => serve::check(&arguments, &cli.global),

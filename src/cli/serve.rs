@@ -1,4 +1,4 @@
-//! The verbs that need no running Teal: `run`, `proxy`, `demo` become one; `check` reads a file.
+//! The verbs that need no running Teal: `run` and `proxy` become one; `check` reads a file.
 //!
 //! The only file of the command line that hands over to the process itself.
 
@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use super::check;
 use super::failure::{Exit, Failure};
 use super::output::Format;
-use super::{DemoOptions, Global, LogFormat, LogLevel, proxy};
+use super::{Global, LogFormat, LogLevel, proxy};
 use crate::app;
 use crate::config::{self, settings::Settings};
 use crate::telemetry::log;
@@ -53,12 +53,6 @@ pub(super) fn proxy(arguments: proxy::Arguments, global: &Global) -> Result<Exit
     let settings = proxy::settings(arguments, global.token()?)?;
     start_log(global);
     serve(settings, None)
-}
-
-/// Shows Teal at work.
-pub(super) fn demo(_options: DemoOptions, global: &Global) -> Result<ExitCode, Failure> {
-    start_log(global);
-    Err(Failure::Local("the demo is not built in yet".to_owned()))
 }
 
 /// Says what a file means on standard output, or on standard error what is wrong with it; JSON is a result either way.

@@ -85,7 +85,7 @@ fn every_flag_has_its_own_variable() {
 #[test]
 fn examples_of_the_verbs_are_parsed() {
     let good = [
-        "demo --fail latency --headless --for 30s --seed 7 -o json",
+        "demo --fail latency --headless --for 30s -o json",
         "proxy --blue http://127.0.0.1:3001 --green http://127.0.0.1:3002",
         "run -c teal.yaml --log-format json --log-level debug",
         "check teal.yaml -o json",
