@@ -21,6 +21,7 @@ use super::evidence::Evidence;
 use super::finding::{Finding, Metric};
 use super::marks::{APPROVED, MARKS, Quantile, THRESHOLDS};
 use super::state::{ERROR_ODDS, InvalidState, LATENCY_ODDS, MAX_OPEN, OpenBlock, State, StepEvidence};
+use super::trend::Trend;
 use super::{Block, Policy};
 use crate::domain::stats::{Table, spending};
 
@@ -50,13 +51,17 @@ pub struct Comparator {
     /// `ERRORS` times the tolerated odds.
     odds: [f64; ERROR_ODDS],
     state: State,
+    errors_trend: Trend<ERROR_ODDS>,
+    latency_trends: [Trend<LATENCY_ODDS>; THRESHOLDS],
 }
 
-/// What one tick's closed blocks say: `ln L` per metric and alternative.
+/// What one tick's closed blocks say: `ln L` per metric and alternative, and the counts behind them.
 #[derive(Default)]
 struct Closed {
     errors: [f64; ERROR_ODDS],
+    errors_table: Table,
     latency: [[f64; LATENCY_ODDS]; THRESHOLDS],
+    latency_tables: [Table; THRESHOLDS],
 }
 
 impl Comparator {
@@ -123,6 +128,7 @@ impl Comparator {
             let (mass, injected) = (&mut self.state.latency[quantile], injected * LATENCY_SHARE * share);
             spending::accumulate(mass, injected, &LATENCY_SHARES, &closed.latency[quantile]);
         }
+        self.follow(&closed);
         self.state.ticks = self.state.ticks.saturating_add(1);
         let evidence = self.e_value();
         self.state.max = self.state.max.max(evidence);
@@ -149,7 +155,13 @@ impl Comparator {
 
     fn with(policy: Policy, state: State) -> Comparator {
         let odds = ERRORS.map(|odds| odds * policy.tolerate_errors_odds);
-        Comparator { policy, odds, state }
+        Comparator {
+            policy,
+            odds,
+            state,
+            errors_trend: Trend::default(),
+            latency_trends: [Trend::default(); THRESHOLDS],
+        }
     }
 
     fn needed(&self) -> f64 {
@@ -194,6 +206,7 @@ impl Comparator {
             let mut step = step.as_mut().filter(|step| step.epoch == block.epoch);
             if let Some(table) = take_full(&mut block.errors) {
                 table.add_log_e(&self.odds, self.policy.tolerate_errors_odds, &mut closed.errors);
+                add(&mut closed.errors_table, table.canary, table.baseline);
                 if let Some(step) = &mut step {
                     approval::add_errors(step, &table, &self.policy);
                 }
@@ -201,6 +214,7 @@ impl Comparator {
             for quantile in 0..THRESHOLDS {
                 if let Some(table) = take_full(&mut block.slow[quantile]) {
                     table.add_log_e(&LATENCY, 1.0, &mut closed.latency[quantile]);
+                    add(&mut closed.latency_tables[quantile], table.canary, table.baseline);
                 }
             }
             for place in 0..APPROVED.len() {
@@ -211,6 +225,15 @@ impl Comparator {
             }
         }
         closed
+    }
+
+    fn follow(&mut self, closed: &Closed) {
+        let Table { canary, baseline } = closed.errors_table;
+        self.errors_trend.follow(&closed.errors, canary, baseline);
+        let tables = closed.latency.iter().zip(&closed.latency_tables);
+        for (trend, (log_e, table)) in self.latency_trends.iter_mut().zip(tables) {
+            trend.follow(log_e, table.canary, table.baseline);
+        }
     }
 
     fn e_value(&self) -> f64 {
@@ -224,26 +247,29 @@ impl Comparator {
         if evidence < self.needed() {
             return None;
         }
-        let (metric, totals) = self.leading();
+        let (metric, totals, recent) = self.leading();
         let found = totals.canary.bad >= LEAST_BAD;
         found.then(|| Finding {
             metric,
             evidence,
             needed: self.needed(),
-            canary: totals.canary,
-            baseline: totals.baseline,
+            canary: recent.canary,
+            baseline: recent.baseline,
         })
     }
 
-    /// The metric that holds most of the evidence; the first one of equals.
-    fn leading(&self) -> (Metric, super::Pair) {
-        let mut best = (Metric::Errors, self.state.error_totals);
-        let mut most: f64 = self.state.errors.iter().sum();
+    /// The metric that holds most of the evidence, the first one of equals; its totals, and those since it grew.
+    fn leading(&self) -> (Metric, super::Pair, super::Pair) {
+        let state = &self.state;
+        let mut best = (Metric::Errors, state.error_totals, self.errors_trend.or(state.error_totals));
+        let mut most: f64 = state.errors.iter().sum();
         for quantile in Quantile::all() {
-            let mass: f64 = self.state.latency[quantile.index()].iter().sum();
+            let at = quantile.index();
+            let mass: f64 = state.latency[at].iter().sum();
             if mass > most {
                 most = mass;
-                best = (Metric::Latency { quantile }, self.state.slow_totals[quantile.index()]);
+                let totals = state.slow_totals[at];
+                best = (Metric::Latency { quantile }, totals, self.latency_trends[at].or(totals));
             }
         }
         best

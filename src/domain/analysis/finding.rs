@@ -29,7 +29,7 @@ impl fmt::Display for Metric {
     }
 }
 
-/// Enough evidence against the canary. The totals are those of the metric since the comparator began.
+/// Enough evidence against the canary. The counts are those of the metric since its evidence began to grow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Finding {
     /// The metric that holds most of the evidence.

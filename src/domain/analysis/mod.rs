@@ -14,6 +14,7 @@ mod finding;
 mod marks;
 mod state;
 mod text;
+mod trend;
 mod units;
 
 pub use approval::{Approval, Claim};
