@@ -20,6 +20,7 @@ mod trial;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use fastrand::Rng;
 use scenarios::{Alarms, Keyed, Regression, Scale};
 use traffic::{Behaviour, Latency};
 
@@ -65,7 +66,8 @@ const ERRORS: [(f64, f64, f64, u32); 24] = [
 
 /// The table as it grows.
 struct Report {
-    seed: u64,
+    /// Gives every scenario a seed of its own: counts that are added up must be independent.
+    seeds: Rng,
     missed: u32,
 }
 
@@ -82,7 +84,7 @@ fn main() -> ExitCode {
     };
     let began = Instant::now();
     println!("seed {seed}\n\n| goal | scenario | runs | result | goal or reference | met |\n|---|---|---|---|---|---|");
-    let mut report = Report { seed, missed: 0 };
+    let mut report = Report { seeds: Rng::with_seed(seed), missed: 0 };
     report.equal_errors(runs.max(1));
     report.equal_latency();
     report.errors();
@@ -100,8 +102,8 @@ impl Report {
         println!("| {goal} | {scenario} | {runs} | {result} | {aim} | {verdict} |");
     }
 
-    fn scale(&self, runs: u64, seconds: u64) -> Scale {
-        Scale { runs, seconds, seed: self.seed }
+    fn scale(&mut self, runs: u64, seconds: u64) -> Scale {
+        Scale { runs, seconds, seed: self.seeds.u64(..) }
     }
 
     fn equal_errors(&mut self, runs: u64) {
@@ -143,12 +145,13 @@ impl Report {
             alarms.errors as f64,
             alarms.strongest,
         );
-        self.row(goal, scenario, alarms.runs, result, format!("<= {}", percent(ALPHA)), Some(met));
+        let aim = if goal == "G1" { format!("<= {}", percent(ALPHA)) } else { "none".to_owned() };
+        self.row(goal, scenario, alarms.runs, result, aim, Some(met));
     }
 
     fn errors(&mut self) {
         for (split, rate, alpha, reference) in ERRORS {
-            let delay = Regression::errors(split, rate, alpha).find(300, self.seed);
+            let delay = Regression::errors(split, rate, alpha).find(300, self.seeds.u64(..));
             let (canary, seconds) = (delay.limit, delay.limit / split / 1_000.0);
             let most = if alpha < ALPHA { 1.7 } else { 2.0 };
             let scenario =
@@ -166,7 +169,7 @@ impl Report {
             (Latency::LongTail(3.0), "p99 x 3", "246; 4.6 s (another tail)"),
         ];
         for (latency, name, reference) in cases {
-            let delay = Regression::latency(latency).find(300, self.seed);
+            let delay = Regression::latency(latency).find(300, self.seeds.u64(..));
             let seconds = delay.limit / 50.0;
             let aim = format!("limit without tolerance {:.1} ({seconds:.3} s); reference {reference}", delay.limit);
             self.delay("", format!("{name}, canary 5 %"), &delay, aim, Some(delay.found == delay.runs));
