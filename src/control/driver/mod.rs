@@ -284,7 +284,7 @@ impl Driver {
                 if rollout.is_some() {
                     self.event(&service, Event::Worse { sentence }).await;
                 } else {
-                    self.reverted(&service, published.epoch, "the judge");
+                    self.reverted(&service, "the judge");
                     self.settle(&service).await;
                 }
             }

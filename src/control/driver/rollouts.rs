@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use super::{Driver, millis_now};
 use crate::clock;
 use crate::control::command::{Act, Deploy, Found, Refusal};
-use crate::control::state::Finished;
+use crate::control::state::{Finished, ServiceState};
 use crate::domain::rollout::machine::{Action, Event, Kind, Order, Rollout, UnixMillis};
 use crate::domain::split::Share;
 
@@ -196,25 +196,25 @@ impl Driver {
             target.give(&canary, share)
         }
         self.stamp(&mut target, "rollout");
-        self.forward(service, target.clone()).await?;
+        self.forward(service, target.clone()).await.map_err(|refusal| refusal.to_string())?;
         self.states.insert(service.to_owned(), target);
         Ok(Event::Applied { share, promote })
     }
 
-    /// The canary's last acknowledged share again; nothing is awaited.
+    /// The canary's last acknowledged share again, unless that holds: a move that failed was taken back already.
     fn restore(&mut self, service: &str, share: Share) {
-        let Some(state) = self.states.get_mut(service) else { return };
+        let Some(state) = self.states.get(service) else { return };
         let Some(rollout) = &state.rollout else { return };
-        let (canary, baseline) = (rollout.order.canary.clone(), rollout.order.baseline.clone());
-        if state.active == baseline && state.share(&canary) == share {
-            self.take_back(service);
+        let (baseline, canary) = (&rollout.order.baseline, &rollout.order.canary);
+        if state.active == *baseline && state.share(canary) == share {
             return;
         }
-        state.active = baseline;
-        state.give(&canary, share);
-        state.epoch = state.epoch.max(self.publisher.epoch(service).unwrap_or(0) + 1);
-        if let Err(overtaken) = self.publisher.shift(service, state) {
-            tracing::info!(service, %overtaken, "not restored");
+        let mut target = ServiceState { active: baseline.clone(), ..state.clone() };
+        target.give(canary, share);
+        match self.publisher.shift(service, &target) {
+            Ok(_) => drop(self.states.insert(service.to_owned(), target)),
+            // A rollback came first; it is on its way here as a command.
+            Err(overtaken) => tracing::info!(service, %overtaken, "not restored"),
         }
     }
 
@@ -222,20 +222,16 @@ impl Driver {
     async fn revert(&mut self, service: &str) -> Result<(), String> {
         let Some(state) = self.states.get_mut(service) else { return Ok(()) };
         let Some(rollout) = &state.rollout else { return Ok(()) };
-        let (baseline, canary) = (rollout.order.baseline.clone(), rollout.order.canary.clone());
-        if state.active != baseline {
-            // A promotion that was under way is undone as well.
-            state.active.clone_from(&baseline);
-            state.give(&baseline, Share::ALL);
-            state.epoch = state.epoch.max(self.publisher.epoch(service).unwrap_or(0) + 1);
-            self.publisher.shift(service, state).map_err(|overtaken| overtaken.to_string())?;
+        // A promotion that was under way is undone as well.
+        state.active.clone_from(&rollout.order.baseline);
+        state.rolled_back.insert(rollout.order.canary.clone());
+        let published = self.reverted(service, "rollout").ok_or("the service is gone")?;
+        let swap = self.acknowledged(published.version).await;
+        if swap.is_err() {
+            // The next action would have, but a failed one is the last.
+            self.pay_debts().await;
         }
-        let published = self.publisher.revert(service).ok_or("the service is gone")?;
-        self.reverted(service, published.epoch, "rollout");
-        if let Some(state) = self.states.get_mut(service) {
-            state.rolled_back.insert(canary);
-        }
-        self.acknowledged(published.version).await
+        swap
     }
 
     /// Journals the state with its rollout; an ended one goes to the history.
