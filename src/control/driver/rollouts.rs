@@ -150,10 +150,11 @@ impl Driver {
     pub(super) async fn perform(&mut self, service: &str, actions: Vec<Action>) {
         let mut queue = VecDeque::from(actions);
         let mut reverting = false;
+        // The end is announced once the rollout is no longer there.
+        let id = self.rollout_of(service).map(|rollout| rollout.order.id.clone());
         while let Some(action) = queue.pop_front() {
             let outcome = match action {
                 Action::Announce(notice) => {
-                    let id = self.rollout_of(service).map(|rollout| rollout.order.id.clone());
                     self.events.tell(word(notice.kind), Some(service), id.as_deref(), notice.sentence);
                     Ok(None)
                 }
@@ -183,7 +184,6 @@ impl Driver {
                 }
             }
         }
-        self.clear_if_over(service).await;
     }
 
     /// A forward move of a rollout, up to the last worker's acknowledgement.
@@ -234,26 +234,21 @@ impl Driver {
         swap
     }
 
-    /// Journals the state with its rollout; an ended one goes to the history.
+    /// Journals the state with its rollout; an ended one goes to the history, and then nobody is left to hear of a
+    /// failure: the clock repeats it.
     async fn settle_rollout(&mut self, service: &str) -> Result<(), String> {
-        self.clear_ended(service);
-        if self.settle(service).await { Ok(()) } else { Err("the journal failed".to_owned()) }
+        let over = self.clear_ended(service);
+        if self.settle(service).await || over { Ok(()) } else { Err("the journal failed".to_owned()) }
     }
 
     /// Moves an ended rollout from the state to the history; both become durable in one transaction.
-    fn clear_ended(&mut self, service: &str) {
-        let Some(state) = self.states.get_mut(service) else { return };
-        if let Some(rollout) = state.rollout.take_if(|rollout| rollout.end().is_some()) {
-            self.ended.push(Finished { rollout, ended_at: UnixMillis(clock::wall_millis()) });
-        }
-    }
-
-    async fn clear_if_over(&mut self, service: &str) {
-        let before = self.ended.len();
-        self.clear_ended(service);
-        if self.ended.len() > before {
-            self.settle(service).await;
-        }
+    fn clear_ended(&mut self, service: &str) -> bool {
+        let Some(state) = self.states.get_mut(service) else { return false };
+        let ended = state.rollout.take_if(|rollout| rollout.end().is_some());
+        let over = ended.is_some();
+        let ended_at = UnixMillis(clock::wall_millis());
+        self.ended.extend(ended.map(|rollout| Finished { rollout, ended_at }));
+        over
     }
 }
 
