@@ -84,6 +84,8 @@ pub enum Command {
         act: Act,
         /// Who asks.
         by: String,
+        /// The service that an abort has been published for already.
+        swapped: Option<String>,
         /// Where the answer goes.
         reply: Reply<Found>,
     },
@@ -242,8 +244,8 @@ impl Driver {
                     Err(refusal) => drop(reply.send(Err(refusal))),
                 }
             }
-            Command::Act { rollout, act, by, reply } => {
-                let answer = self.act(&rollout, act, &by).await;
+            Command::Act { rollout, act, by, swapped, reply } => {
+                let answer = self.act(&rollout, act, &by, swapped).await;
                 self.show();
                 drop(reply.send(answer));
             }

@@ -67,9 +67,20 @@ impl Driver {
         Ok((self.find(&id).await?, Some((service, actions))))
     }
 
-    pub(super) async fn act(&mut self, id: &str, act: Act, by: &str) -> Result<Found, Refusal> {
+    /// Acts on a rollout. `swapped` is the service whose traffic was sent back to its active pool before this was
+    /// queued, as an abort is.
+    pub(super) async fn act(
+        &mut self,
+        id: &str,
+        act: Act,
+        by: &str,
+        swapped: Option<String>,
+    ) -> Result<Found, Refusal> {
         let running = self.states.iter().find(|(_, state)| state.rollout.as_ref().is_some_and(|r| r.order.id == id));
         let Some(service) = running.map(|(service, _)| service.clone()) else {
+            if let Some(service) = swapped {
+                self.follow_swap(&service, by).await;
+            }
             return match self.find(id).await? {
                 Found::Over(over) => Err(Refusal::Conflict(format!("rollout {id} is over: {}", over.rollout.reason))),
                 Found::Running(_) => Err(Refusal::Conflict(format!("rollout {id} cannot be changed now"))),
@@ -83,7 +94,19 @@ impl Driver {
             Act::Abort { reason } => Event::Abort { by, reason },
         };
         self.command(&service, event).await?;
+        self.is_durable(&service)?;
         self.find(id).await
+    }
+
+    /// A rollout that was to be aborted had ended by then: what was published for it holds all the same.
+    async fn follow_swap(&mut self, service: &str, by: &str) {
+        if self.rollout_of(service).is_some() {
+            let reason = "an earlier rollout was aborted late".to_owned();
+            self.event(service, Event::Rollback { by: by.to_owned(), reason }).await;
+        } else {
+            self.reverted(service, by);
+            self.settle(service).await;
+        }
     }
 
     /// A rollout by id, running or over.
