@@ -179,6 +179,8 @@ impl Driver {
             driver.events.tell("recovered", Some(service), None, sentence);
         }
         driver.adopt(driver.settings.clone()).await?;
+        // Settled again, so that the next start does not recover from the same move once more.
+        driver.owed.extend(loaded.dropped.into_keys().filter(|service| driver.states.contains_key(service)));
         driver.publish_all();
         driver.show();
         Ok(driver)
