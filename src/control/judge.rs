@@ -2,7 +2,8 @@
 //!
 //! It looks every [`TICK`] at every service whose traffic is shared between pools, whoever shared it (Decisions 6).
 //! Each canary is a *case* with a comparator of its own; a case begins when the pool first gets a share and ends
-//! when it has none left, so alpha is spent per rollout, not per step. When a case is proven, the judge itself
+//! when it has none left or is the active one, so alpha is spent per rollout, not per step. What its last requests
+//! turn out to be after that concerns nobody: a canary that is given traffic again is a new case at once. When a case is proven, the judge itself
 //! publishes the rollback: no queue, no disk and no other thread stands between the evidence and the swap.
 //!
 //! Invariant: counts of different weight epochs never share a block, and each is read until its last request ended.
@@ -79,8 +80,14 @@ pub struct Judge {
 struct Case {
     comparator: Comparator,
     watched: Vec<Watched>,
-    /// The finding was acted upon; a case speaks once.
-    closed: bool,
+    closed: Option<Closed>,
+}
+
+/// The finding was acted upon; a case speaks once.
+#[derive(Clone, Copy)]
+struct Closed {
+    /// The epoch of the rollback, if the guard rolled back: later ones are not this case's.
+    reverted: Option<u64>,
 }
 
 /// A book being read.
@@ -125,6 +132,12 @@ impl Judge {
     pub fn tick(&mut self) {
         self.ticks += 1;
         let table = self.plane.table.load_full();
+        if self.ticks == 1 {
+            self.ledger.keep(|name, canary| {
+                let service = table.services.iter().find(|service| service.settings.name == name);
+                service.is_some_and(|service| is_canary(service, canary))
+            });
+        }
         for service in &table.services {
             for canary in canaries(service) {
                 self.open(service, canary);
@@ -134,23 +147,22 @@ impl Judge {
         let mut over = Vec::new();
         for ((name, canary), case) in &mut self.cases {
             let service = table.services.iter().find(|service| service.settings.name == *name);
-            let Some(service) = service.filter(|service| service.settings.guard != Guard::Off) else {
+            let Some(service) = service.filter(|service| is_canary(service, canary)) else {
                 over.push((name.clone(), canary.clone()));
                 continue;
             };
             case.follow(service, &table, canary, self.workers);
             let finding = case.look(&self.plane, service);
-            let sharing = service.pool_named(canary).is_some_and(|pool| !service.share(pool).is_none());
-            if let Some(finding) = finding.filter(|_| sharing && !case.closed) {
-                case.closed = true;
+            if let Some(finding) = finding.filter(|_| case.closed.is_none()) {
                 let marks = case.watched.last().and_then(|last| last.book.marks());
                 let sentence = sentence(service, canary, &finding, marks, &self.publisher);
+                case.closed = Some(Closed { reverted: sentence.published.map(|published| published.epoch) });
                 let _ = self.commands.send(Command::Worse(sentence));
             }
-            if sharing {
-                views.insert(name.clone(), case.view(service, canary));
-            } else if case.is_over() {
-                over.push((name.clone(), canary.clone()));
+            let view = case.view(service, canary);
+            let shown = views.get(name).is_none_or(|other: &View| other.evidence.now < view.evidence.now);
+            if shown {
+                views.insert(name.clone(), view);
             }
         }
         for case in over {
@@ -163,6 +175,13 @@ impl Judge {
 
     fn open(&mut self, service: &Service, canary: usize) {
         let key = (service.settings.name.clone(), service.pools[canary].name.clone());
+        // Rolled back and given traffic again between two looks.
+        let outlived =
+            |case: &Case| case.closed.and_then(|closed| closed.reverted).is_some_and(|at| service.epoch > at);
+        if self.cases.get(&key).is_some_and(outlived) {
+            self.cases.remove(&key);
+            self.ledger.forget(&key.0, &key.1);
+        }
         let ledger = &mut self.ledger;
         self.cases.entry(key).or_insert_with_key(|(name, canary)| {
             let policy = policy_of(service);
@@ -171,7 +190,7 @@ impl Judge {
                 let resumed = Comparator::resume(policy.clone(), state);
                 resumed.inspect_err(|error| tracing::warn!(service = %name, %error, "evidence starts anew")).ok()
             });
-            Case { comparator: known.unwrap_or_else(|| Comparator::new(policy)), watched: Vec::new(), closed: false }
+            Case { comparator: known.unwrap_or_else(|| Comparator::new(policy)), watched: Vec::new(), closed: None }
         });
     }
 
@@ -198,6 +217,10 @@ fn canaries(service: &Service) -> impl Iterator<Item = usize> {
     let watched = service.settings.guard != Guard::Off && service.settings.pools.len() > 1;
     let shares = service.split.iter().enumerate().filter(move |_| watched);
     shares.filter(|(pool, slot)| *pool != service.active && !slot.share.is_none()).map(|(pool, _)| pool)
+}
+
+fn is_canary(service: &Service, name: &str) -> bool {
+    canaries(service).any(|pool| service.pools[pool].name == name)
 }
 
 /// The service's policy; with more than one possible canary they share alpha (a union bound).
@@ -266,11 +289,6 @@ impl Case {
             }
         }
         finding
-    }
-
-    /// Only its last book is left, and nothing of it is open.
-    fn is_over(&self) -> bool {
-        self.watched.len() <= 1 && self.watched.iter().all(|watched| watched.book.open() == 0)
     }
 
     fn view(&self, service: &Service, canary: &str) -> View {
