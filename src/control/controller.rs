@@ -159,10 +159,8 @@ impl Controller {
     /// When there is no such rollout, or the act is not possible now.
     pub async fn act(&self, rollout: &str, act: Act, by: &str) -> Result<Found, Refusal> {
         let (rollout, by) = (rollout.to_owned(), by.to_owned());
-        if let Act::Abort { .. } = act {
-            self.revert_rollout(&rollout);
-        }
-        self.ask(|reply| Command::Act { rollout, act, by, reply }).await
+        let swapped = matches!(act, Act::Abort { .. }).then(|| self.revert_rollout(&rollout)).flatten();
+        self.ask(|reply| Command::Act { rollout, act, by, swapped, reply }).await
     }
 
     /// A rollout by id.
@@ -204,13 +202,12 @@ impl Controller {
         answer.await.unwrap_or(Err(Refusal::ShuttingDown))
     }
 
-    /// An abort swaps before it queues, like a rollback.
-    fn revert_rollout(&self, id: &str) {
+    /// An abort swaps before it queues, like a rollback; the service that it swapped.
+    fn revert_rollout(&self, id: &str) -> Option<String> {
         let states = self.states();
         let running = |state: &ServiceState| state.rollout.as_ref().is_some_and(|r| r.order.id == id && r.is_running());
-        if let Some((service, _)) = states.iter().find(|(_, state)| running(state)) {
-            self.publisher.revert(service);
-        }
+        let (service, _) = states.iter().find(|(_, state)| running(state))?;
+        self.publisher.revert(service).map(|_| service.clone())
     }
 
     fn states(&self) -> MutexGuard<'_, BTreeMap<String, ServiceState>> {

@@ -2,7 +2,8 @@
 //!
 //! It looks every [`TICK`] at every service whose traffic is shared between pools, whoever shared it (Decisions 6).
 //! Each canary is a *case* with a comparator of its own; a case begins when the pool first gets a share and ends
-//! when it has none left, so alpha is spent per rollout, not per step. When a case is proven, the judge itself
+//! when it has none left or is the active one, so alpha is spent per rollout, not per step. What its last requests
+//! turn out to be after that concerns nobody: a canary that is given traffic again is a new case at once. When a case is proven, the judge itself
 //! publishes the rollback: no queue, no disk and no other thread stands between the evidence and the swap.
 //!
 //! Invariant: counts of different weight epochs never share a block, and each is read until its last request ended.
@@ -81,10 +82,14 @@ struct Case {
     watched: Vec<Watched>,
     /// The pool it is compared with.
     baseline: String,
-    /// The finding was acted upon; a case speaks once.
-    closed: bool,
-    /// The canary has no share any more; only what is still open is waited for.
-    parted: bool,
+    closed: Option<Closed>,
+}
+
+/// The finding was acted upon; a case speaks once.
+#[derive(Clone, Copy)]
+struct Closed {
+    /// The epoch of the rollback, if the guard rolled back: later ones are not this case's.
+    reverted: Option<u64>,
 }
 
 /// A book being read.
@@ -129,6 +134,12 @@ impl Judge {
     pub fn tick(&mut self) {
         self.ticks += 1;
         let table = self.plane.table.load_full();
+        if self.ticks == 1 {
+            self.ledger.keep(|name, canary| {
+                let service = table.services.iter().find(|service| service.settings.name == name);
+                service.is_some_and(|service| is_canary(service, canary))
+            });
+        }
         for service in &table.services {
             for canary in canaries(service) {
                 self.open(service, canary);
@@ -138,24 +149,22 @@ impl Judge {
         let mut over = Vec::new();
         for ((name, canary), case) in &mut self.cases {
             let service = table.services.iter().find(|service| service.settings.name == *name);
-            let Some(service) = service.filter(|service| service.settings.guard != Guard::Off) else {
+            let Some(service) = service.filter(|service| is_canary(service, canary)) else {
                 over.push((name.clone(), canary.clone()));
                 continue;
             };
             case.follow(service, &table, canary, self.workers);
             let finding = case.look(&self.plane, service);
-            let sharing = canaries(service).any(|pool| service.pools[pool].name == *canary);
-            case.parted |= !sharing;
-            if let Some(finding) = finding.filter(|_| sharing && !case.closed) {
-                case.closed = true;
+            if let Some(finding) = finding.filter(|_| case.closed.is_none()) {
                 let marks = case.watched.last().and_then(|last| last.book.marks());
                 let sentence = sentence(service, canary, &finding, marks, &self.publisher);
+                case.closed = Some(Closed { reverted: sentence.published.map(|published| published.epoch) });
                 let _ = self.commands.send(Command::Worse(sentence));
             }
-            if sharing {
-                views.insert(name.clone(), case.view(service, canary));
-            } else if case.is_over() {
-                over.push((name.clone(), canary.clone()));
+            let view = case.view(service, canary);
+            let shown = views.get(name).is_none_or(|other: &View| other.evidence.now < view.evidence.now);
+            if shown {
+                views.insert(name.clone(), view);
             }
         }
         for case in over {
@@ -171,8 +180,13 @@ impl Judge {
         let (name, canary) = (&service.settings.name, &service.pools[canary].name);
         let baseline = &service.pools[service.active].name;
         let key = (name.clone(), canary.clone());
-        if self.cases.get(&key).is_some_and(|case| !case.parted && case.baseline == *baseline) {
-            return;
+        if let Some(case) = self.cases.get(&key) {
+            // Rolled back and given traffic again, or the active pool changed, between two looks.
+            let reverted = case.closed.and_then(|closed| closed.reverted).is_some_and(|at| service.epoch > at);
+            if !reverted && case.baseline == *baseline {
+                return;
+            }
+            self.ledger.forget(name, canary);
         }
         let policy = policy_of(service);
         let known = self.ledger.recall(name, canary, baseline).and_then(|state| {
@@ -180,7 +194,7 @@ impl Judge {
             resumed.inspect_err(|error| tracing::warn!(service = %name, %error, "evidence starts anew")).ok()
         });
         let comparator = known.unwrap_or_else(|| Comparator::new(policy));
-        let case = Case { comparator, watched: Vec::new(), baseline: baseline.clone(), closed: false, parted: false };
+        let case = Case { comparator, watched: Vec::new(), baseline: baseline.clone(), closed: None };
         self.cases.insert(key, case);
     }
 
@@ -204,6 +218,10 @@ fn canaries(service: &Service) -> impl Iterator<Item = usize> {
     let watched = service.settings.guard != Guard::Off && service.settings.pools.len() > 1;
     let shares = service.split.iter().enumerate().filter(move |_| watched);
     shares.filter(|(pool, slot)| *pool != service.active && !slot.share.is_none()).map(|(pool, _)| pool)
+}
+
+fn is_canary(service: &Service, name: &str) -> bool {
+    canaries(service).any(|pool| service.pools[pool].name == name)
 }
 
 /// The service's policy; with more than one possible canary they share alpha (a union bound).
@@ -272,11 +290,6 @@ impl Case {
             }
         }
         finding
-    }
-
-    /// Only its last book is left, and nothing of it is open.
-    fn is_over(&self) -> bool {
-        self.watched.len() <= 1 && self.watched.iter().all(|watched| watched.book.open() == 0)
     }
 
     fn view(&self, service: &Service, canary: &str) -> View {

@@ -90,6 +90,16 @@ impl Ledger {
         self.write(service);
     }
 
+    /// Drops what is known of every canary (service and pool) that `wanted` does not name: its comparison ended
+    /// before this could be written, and must not speak in a later one.
+    pub fn keep(&mut self, wanted: impl Fn(&str, &str) -> bool) {
+        for (service, page) in &mut self.services {
+            page.cases.retain(|canary, _| wanted(service, canary));
+        }
+        let services: Vec<String> = self.services.keys().cloned().collect();
+        services.iter().for_each(|service| self.write(service));
+    }
+
     /// Sends a service's record to the journal, and those that it refused before.
     fn write(&mut self, service: &str) {
         self.refused.insert(service.to_owned());

@@ -65,7 +65,8 @@ impl Publisher {
         Publisher { plane, workers, inner: Mutex::default() }
     }
 
-    /// Publishes all services of `settings`; `state` gives the run-time state of each by name.
+    /// Publishes all services of `settings`; `state` gives the run-time state of each by name. A rollback that was
+    /// published and has not reached that state yet stays.
     pub fn install(&self, settings: &Settings, state: impl Fn(&str) -> ServiceState) -> u64 {
         let mut inner = self.lock();
         let before = self.plane.table.load_full();
@@ -77,7 +78,9 @@ impl Publisher {
             let known = before.services.iter().find(|known| known.settings.name == service.name);
             let same = known.filter(|known| *known.settings == *service).map(|known| Arc::clone(&known.settings));
             let definition = same.unwrap_or_else(|| Arc::new(service.clone()));
-            Arc::new(self.build(&mut inner, definition, &state(&service.name), known.map(Arc::as_ref)))
+            let known = known.map(Arc::as_ref);
+            let state = newer(state(&service.name), known);
+            Arc::new(self.build(&mut inner, definition, &state, known))
         });
         let services: Vec<_> = services.collect();
         retire(&mut inner, &services);
@@ -101,14 +104,13 @@ impl Publisher {
 
     /// All traffic of a service to its active pool, now: no store, no majority, no network (Decisions 12).
     ///
+    /// It takes an epoch even if no traffic moves: a forward move that waits for its journal has lost from here on.
     /// `None` if there is no such service.
     pub fn revert(&self, name: &str) -> Option<Published> {
         let mut inner = self.lock();
         let before = self.plane.table.load_full();
         let (index, known) = find(&before, name)?;
-        if known.share(known.active) == Share::ALL {
-            return Some(Published { version: before.version, epoch: known.epoch, changed: false });
-        }
+        let changed = known.share(known.active) != Share::ALL;
         let mut service = Service {
             settings: Arc::clone(&known.settings),
             epoch: known.epoch + 1,
@@ -124,6 +126,24 @@ impl Publisher {
             slot.share = if at == known.active { Share::ALL } else { Share::NONE };
         }
         service.book = self.book(&service);
+        Some(Published { changed, ..self.replace(&mut inner, &before, index, service) })
+    }
+
+    /// Publishes `state` over whatever is published, under an epoch of its own, unless the table says it already.
+    ///
+    /// For the ends of rollbacks, which nothing may overtake. `None` if there is no such service.
+    pub fn impose(&self, name: &str, state: &ServiceState) -> Option<Published> {
+        let mut inner = self.lock();
+        let before = self.plane.table.load_full();
+        let (index, known) = find(&before, name)?;
+        let says = |(pool, slot): (&Arc<Pool>, &Slot)| {
+            slot.share == state.share(&pool.name) && pool.rolled_back == state.rolled_back.contains(&pool.name)
+        };
+        if known.pools[known.active].name == state.active && known.pools.iter().zip(&known.split).all(says) {
+            return Some(Published { version: before.version, epoch: known.epoch, changed: false });
+        }
+        let state = ServiceState { epoch: known.epoch + 1, ..state.clone() };
+        let service = self.build(&mut inner, Arc::clone(&known.settings), &state, Some(known));
         Some(self.replace(&mut inner, &before, index, service))
     }
 
@@ -218,6 +238,19 @@ impl Publisher {
 fn find<'a>(table: &'a Table, name: &str) -> Option<(usize, &'a Service)> {
     let named = |(_, service): &(usize, &Arc<Service>)| service.settings.name == name;
     table.services.iter().enumerate().find(named).map(|(index, service)| (index, service.as_ref()))
+}
+
+/// `state`, or what is published if that is newer: a rollback whose news is still on its way.
+fn newer(state: ServiceState, known: Option<&Service>) -> ServiceState {
+    let Some(known) = known.filter(|known| known.epoch > state.epoch) else { return state };
+    let shares = known.pools.iter().zip(&known.split).filter(|(_, slot)| !slot.share.is_none());
+    ServiceState {
+        active: known.pools[known.active].name.clone(),
+        shares: shares.map(|(pool, slot)| (pool.name.clone(), slot.share)).collect(),
+        rolled_back: known.pools.iter().filter(|pool| pool.rolled_back).map(|pool| pool.name.clone()).collect(),
+        epoch: known.epoch,
+        ..state
+    }
 }
 
 fn share_of(pool: &Pool) -> Pool {

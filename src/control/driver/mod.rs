@@ -84,6 +84,8 @@ pub enum Command {
         act: Act,
         /// Who asks.
         by: String,
+        /// The service that an abort has been published for already.
+        swapped: Option<String>,
         /// Where the answer goes.
         reply: Reply<Found>,
     },
@@ -177,6 +179,8 @@ impl Driver {
             driver.events.tell("recovered", Some(service), None, sentence);
         }
         driver.adopt(driver.settings.clone()).await?;
+        // Settled again, so that the next start does not recover from the same move once more.
+        driver.owed.extend(loaded.dropped.into_keys().filter(|service| driver.states.contains_key(service)));
         driver.publish_all();
         driver.show();
         Ok(driver)
@@ -242,8 +246,8 @@ impl Driver {
                     Err(refusal) => drop(reply.send(Err(refusal))),
                 }
             }
-            Command::Act { rollout, act, by, reply } => {
-                let answer = self.act(&rollout, act, &by).await;
+            Command::Act { rollout, act, by, swapped, reply } => {
+                let answer = self.act(&rollout, act, &by, swapped).await;
                 self.show();
                 drop(reply.send(answer));
             }
@@ -284,7 +288,7 @@ impl Driver {
                 if rollout.is_some() {
                     self.event(&service, Event::Worse { sentence }).await;
                 } else {
-                    self.reverted(&service, published.epoch, "the judge");
+                    self.reverted(&service, "the judge");
                     self.settle(&service).await;
                 }
             }

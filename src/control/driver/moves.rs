@@ -12,7 +12,7 @@ use crate::clock::{self, Micros};
 use crate::config::settings::{self, Probe};
 use crate::control::command::{Done, Refusal};
 use crate::control::health;
-use crate::control::publisher::Published;
+use crate::control::publisher::{Overtaken, Published};
 use crate::control::state::{Finished, ServiceState};
 use crate::control::store::Batch;
 use crate::domain::rollout::machine::{Event, UnixMillis};
@@ -61,7 +61,7 @@ impl Driver {
         }
         target.epoch += 1;
         self.stamp(&mut target, by);
-        let moved = self.forward(service, target.clone()).await.map_err(Refusal::Failed)?;
+        let moved = self.forward(service, target.clone()).await?;
         self.states.insert(service.to_owned(), target);
         self.settle_or_fail(service).await?;
         let done = self.done(service, moved.published.version, moved.took);
@@ -92,54 +92,61 @@ impl Driver {
         if rollout.is_some() {
             let event = Event::Rollback { by: by.to_owned(), reason: reason.to_owned() };
             self.command(service, event).await?;
+            self.is_durable(service)?;
         } else {
-            self.reverted(service, published.epoch, by);
+            self.reverted(service, by);
             self.settle_or_fail(service).await?;
         }
         swap.map_err(|late| Refusal::Failed(format!("the rollback is published but {late}")))?;
         Ok(self.done(service, published.version, took))
     }
 
-    /// Journal, publish, acknowledge. Nothing is settled yet; `Err` says what holds now.
-    pub(super) async fn forward(&mut self, service: &str, target: ServiceState) -> Result<Moved, String> {
+    /// Journal, publish, acknowledge. Nothing is settled yet; the refusal says what holds now.
+    pub(super) async fn forward(&mut self, service: &str, target: ServiceState) -> Result<Moved, Refusal> {
         let intent = Batch::new().intent(service, target.clone());
-        self.journal.write(intent).await.map_err(|error| format!("not journalled, so not done: {error}"))?;
+        let failed = |error| Refusal::Failed(format!("not journalled, so not done: {error}"));
+        self.journal.write(intent).await.map_err(failed)?;
         let began = clock::now();
-        let published = self.publisher.shift(service, &target).map_err(|overtaken| overtaken.to_string())?;
+        let overtaken = |overtaken: Overtaken| Refusal::Conflict(overtaken.to_string());
+        let published = self.publisher.shift(service, &target).map_err(overtaken)?;
         if let Err(late) = self.acknowledged(published.version).await {
-            self.take_back(service);
-            return Err(format!("{late}; the split before it was published again"));
+            self.take_back(service, published.epoch);
+            return Err(Refusal::Failed(format!("{late}; the split before it was published again")));
         }
         let took = clock::now().since(began);
         match self.publisher.epoch(service) {
             Some(epoch) if epoch == published.epoch => Ok(Moved { published, took }),
-            _ => Err("a rollback was published meanwhile".to_owned()),
+            _ => Err(Refusal::Conflict("a rollback was published meanwhile".to_owned())),
         }
     }
 
-    /// Publishes the last settled split again, without waiting.
-    pub(super) fn take_back(&mut self, service: &str) {
+    /// Publishes the last settled split again in place of the move to `epoch`, without waiting.
+    fn take_back(&mut self, service: &str, epoch: u64) {
         let Some(state) = self.states.get_mut(service) else { return };
-        let current = self.publisher.epoch(service).unwrap_or(state.epoch);
-        if current == state.epoch {
-            return;
-        }
-        state.epoch = current + 1;
-        if let Err(overtaken) = self.publisher.shift(service, state) {
+        let before = ServiceState { epoch: epoch + 1, ..state.clone() };
+        match self.publisher.shift(service, &before) {
+            Ok(_) => {
+                *state = before;
+                self.owed.insert(service.to_owned());
+            }
             // A rollback came first; it is on its way here as a command.
-            tracing::info!(service, %overtaken, "not taken back");
+            Err(overtaken) => tracing::info!(service, %overtaken, "not taken back"),
         }
     }
 
-    /// Notes in the state that all traffic went to the active pool.
-    pub(super) fn reverted(&mut self, service: &str, epoch: u64, by: &str) {
-        let Some(mut state) = self.states.remove(service) else { return };
-        let others: Vec<String> = state.shares.keys().filter(|pool| **pool != state.active).cloned().collect();
-        state.rolled_back.extend(others);
+    /// Sees to it that state and table give all traffic to the active pool. The table mostly does already: what
+    /// brought it there was published before it was told here.
+    pub(super) fn reverted(&mut self, service: &str, by: &str) -> Option<Published> {
+        let mut state = self.states.get(service)?.clone();
+        let others = state.shares.keys().filter(|pool| **pool != state.active).cloned();
+        state.rolled_back.extend(others.collect::<Vec<_>>());
         state.shares = BTreeMap::from([(state.active.clone(), Share::ALL)]);
-        state.epoch = epoch;
+        let published = self.publisher.impose(service, &state)?;
+        state.epoch = published.epoch;
         self.stamp(&mut state, by);
         self.states.insert(service.to_owned(), state);
+        self.owed.insert(service.to_owned());
+        Some(published)
     }
 
     /// Journals a service's state as it is; what fails is owed and repeated by the clock.
@@ -150,8 +157,14 @@ impl Driver {
     }
 
     async fn settle_or_fail(&mut self, service: &str) -> Result<(), Refusal> {
-        let text = "done and taken up by every worker, but not durable yet: the journal failed and is tried again";
-        if self.settle(service).await { Ok(()) } else { Err(Refusal::Failed(text.to_owned())) }
+        self.settle(service).await;
+        self.is_durable(service)
+    }
+
+    /// What is not durable must not be told as done.
+    pub(super) fn is_durable(&self, service: &str) -> Result<(), Refusal> {
+        let text = "done, but not durable yet: the journal failed and is tried again";
+        if self.owed.contains(service) { Err(Refusal::Failed(text.to_owned())) } else { Ok(()) }
     }
 
     /// Writes every state that is not durable yet.
@@ -161,7 +174,7 @@ impl Driver {
         }
         let mut batch = Batch::new();
         for service in &self.owed {
-            if let Some(state) = self.states.get(service) {
+            if let Some(state) = self.states.get(service).or_else(|| self.dormant.get(service)) {
                 batch = batch.settle(service, state.clone());
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what a user changed at run time is never lost by a reload; a pool that has traffic is never taken away.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::Driver;
@@ -61,6 +62,10 @@ impl Driver {
             if kept.is_none() {
                 continue;
             }
+            if !has(&state.active) {
+                let text = format!("pool `{}` of service `{name}` is the active one", state.active);
+                return Err(Refusal::Conflict(text));
+            }
             if let Some(pool) = state.shares.keys().find(|pool| !has(pool)) {
                 let text = format!("pool `{pool}` of service `{name}` has {} of its traffic", state.share(pool));
                 return Err(Refusal::Conflict(text));
@@ -69,29 +74,30 @@ impl Driver {
         Ok(())
     }
 
-    /// Makes `settings` the definition: finds or seeds each service's state. Nothing is published.
+    /// Makes `settings` the definition: finds or seeds each service's state. Nothing is published, and on an error
+    /// nothing is changed.
     pub(super) async fn adopt(&mut self, settings: Settings) -> Result<(), String> {
-        let mut known = std::mem::take(&mut self.states);
-        known.append(&mut self.dormant);
+        let mut known: BTreeMap<_, _> = self.states.iter().chain(&self.dormant).collect();
+        let mut states = BTreeMap::new();
         let mut seeds = Batch::new();
         for service in &settings.services {
             let state = match known.remove(&service.name) {
-                Some(state) => fits(service, &state).map(|()| state),
+                Some(state) => fits(service, state).map(|()| state.clone())?,
                 None => {
                     let active = &service.pools[service.active].name;
                     let seed = ServiceState::new(active, "file", UnixMillis(clock::wall_millis()));
                     seeds = seeds.settle(&service.name, seed.clone());
-                    Ok(seed)
+                    seed
                 }
             };
-            self.states.insert(service.name.clone(), state?);
+            states.insert(service.name.clone(), state);
         }
-        self.dormant = known;
-        self.settings = settings;
-        if seeds.is_empty() {
-            return Ok(());
+        let dormant = known.into_iter().map(|(name, state)| (name.clone(), state.clone())).collect();
+        if !seeds.is_empty() {
+            self.journal.write(seeds).await.map_err(|error| error.to_string())?;
         }
-        self.journal.write(seeds).await.map_err(|error| error.to_string())
+        (self.states, self.dormant, self.settings) = (states, dormant, settings);
+        Ok(())
     }
 
     pub(super) fn publish_all(&mut self) -> u64 {

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use super::{Driver, millis_now};
 use crate::clock;
 use crate::control::command::{Act, Deploy, Found, Refusal};
-use crate::control::state::Finished;
+use crate::control::state::{Finished, ServiceState};
 use crate::domain::rollout::machine::{Action, Event, Kind, Order, Rollout, UnixMillis};
 use crate::domain::split::Share;
 
@@ -67,9 +67,20 @@ impl Driver {
         Ok((self.find(&id).await?, Some((service, actions))))
     }
 
-    pub(super) async fn act(&mut self, id: &str, act: Act, by: &str) -> Result<Found, Refusal> {
+    /// Acts on a rollout. `swapped` is the service whose traffic was sent back to its active pool before this was
+    /// queued, as an abort is.
+    pub(super) async fn act(
+        &mut self,
+        id: &str,
+        act: Act,
+        by: &str,
+        swapped: Option<String>,
+    ) -> Result<Found, Refusal> {
         let running = self.states.iter().find(|(_, state)| state.rollout.as_ref().is_some_and(|r| r.order.id == id));
         let Some(service) = running.map(|(service, _)| service.clone()) else {
+            if let Some(service) = swapped {
+                self.follow_swap(&service, by).await;
+            }
             return match self.find(id).await? {
                 Found::Over(over) => Err(Refusal::Conflict(format!("rollout {id} is over: {}", over.rollout.reason))),
                 Found::Running(_) => Err(Refusal::Conflict(format!("rollout {id} cannot be changed now"))),
@@ -83,7 +94,19 @@ impl Driver {
             Act::Abort { reason } => Event::Abort { by, reason },
         };
         self.command(&service, event).await?;
+        self.is_durable(&service)?;
         self.find(id).await
+    }
+
+    /// A rollout that was to be aborted had ended by then: what was published for it holds all the same.
+    async fn follow_swap(&mut self, service: &str, by: &str) {
+        if self.rollout_of(service).is_some() {
+            let reason = "an earlier rollout was aborted late".to_owned();
+            self.event(service, Event::Rollback { by: by.to_owned(), reason }).await;
+        } else {
+            self.reverted(service, by);
+            self.settle(service).await;
+        }
     }
 
     /// A rollout by id, running or over.
@@ -150,10 +173,11 @@ impl Driver {
     pub(super) async fn perform(&mut self, service: &str, actions: Vec<Action>) {
         let mut queue = VecDeque::from(actions);
         let mut reverting = false;
+        // The end is announced once the rollout is no longer there.
+        let id = self.rollout_of(service).map(|rollout| rollout.order.id.clone());
         while let Some(action) = queue.pop_front() {
             let outcome = match action {
                 Action::Announce(notice) => {
-                    let id = self.rollout_of(service).map(|rollout| rollout.order.id.clone());
                     self.events.tell(word(notice.kind), Some(service), id.as_deref(), notice.sentence);
                     Ok(None)
                 }
@@ -183,7 +207,6 @@ impl Driver {
                 }
             }
         }
-        self.clear_if_over(service).await;
     }
 
     /// A forward move of a rollout, up to the last worker's acknowledgement.
@@ -196,25 +219,25 @@ impl Driver {
             target.give(&canary, share)
         }
         self.stamp(&mut target, "rollout");
-        self.forward(service, target.clone()).await?;
+        self.forward(service, target.clone()).await.map_err(|refusal| refusal.to_string())?;
         self.states.insert(service.to_owned(), target);
         Ok(Event::Applied { share, promote })
     }
 
-    /// The canary's last acknowledged share again; nothing is awaited.
+    /// The canary's last acknowledged share again, unless that holds: a move that failed was taken back already.
     fn restore(&mut self, service: &str, share: Share) {
-        let Some(state) = self.states.get_mut(service) else { return };
+        let Some(state) = self.states.get(service) else { return };
         let Some(rollout) = &state.rollout else { return };
-        let (canary, baseline) = (rollout.order.canary.clone(), rollout.order.baseline.clone());
-        if state.active == baseline && state.share(&canary) == share {
-            self.take_back(service);
+        let (baseline, canary) = (&rollout.order.baseline, &rollout.order.canary);
+        if state.active == *baseline && state.share(canary) == share {
             return;
         }
-        state.active = baseline;
-        state.give(&canary, share);
-        state.epoch = state.epoch.max(self.publisher.epoch(service).unwrap_or(0) + 1);
-        if let Err(overtaken) = self.publisher.shift(service, state) {
-            tracing::info!(service, %overtaken, "not restored");
+        let mut target = ServiceState { active: baseline.clone(), ..state.clone() };
+        target.give(canary, share);
+        match self.publisher.shift(service, &target) {
+            Ok(_) => drop(self.states.insert(service.to_owned(), target)),
+            // A rollback came first; it is on its way here as a command.
+            Err(overtaken) => tracing::info!(service, %overtaken, "not restored"),
         }
     }
 
@@ -222,42 +245,33 @@ impl Driver {
     async fn revert(&mut self, service: &str) -> Result<(), String> {
         let Some(state) = self.states.get_mut(service) else { return Ok(()) };
         let Some(rollout) = &state.rollout else { return Ok(()) };
-        let (baseline, canary) = (rollout.order.baseline.clone(), rollout.order.canary.clone());
-        if state.active != baseline {
-            // A promotion that was under way is undone as well.
-            state.active.clone_from(&baseline);
-            state.give(&baseline, Share::ALL);
-            state.epoch = state.epoch.max(self.publisher.epoch(service).unwrap_or(0) + 1);
-            self.publisher.shift(service, state).map_err(|overtaken| overtaken.to_string())?;
+        // A promotion that was under way is undone as well.
+        state.active.clone_from(&rollout.order.baseline);
+        state.rolled_back.insert(rollout.order.canary.clone());
+        let published = self.reverted(service, "rollout").ok_or("the service is gone")?;
+        let swap = self.acknowledged(published.version).await;
+        if swap.is_err() {
+            // The next action would have, but a failed one is the last.
+            self.pay_debts().await;
         }
-        let published = self.publisher.revert(service).ok_or("the service is gone")?;
-        self.reverted(service, published.epoch, "rollout");
-        if let Some(state) = self.states.get_mut(service) {
-            state.rolled_back.insert(canary);
-        }
-        self.acknowledged(published.version).await
+        swap
     }
 
-    /// Journals the state with its rollout; an ended one goes to the history.
+    /// Journals the state with its rollout; an ended one goes to the history, and then nobody is left to hear of a
+    /// failure: the clock repeats it.
     async fn settle_rollout(&mut self, service: &str) -> Result<(), String> {
-        self.clear_ended(service);
-        if self.settle(service).await { Ok(()) } else { Err("the journal failed".to_owned()) }
+        let over = self.clear_ended(service);
+        if self.settle(service).await || over { Ok(()) } else { Err("the journal failed".to_owned()) }
     }
 
     /// Moves an ended rollout from the state to the history; both become durable in one transaction.
-    fn clear_ended(&mut self, service: &str) {
-        let Some(state) = self.states.get_mut(service) else { return };
-        if let Some(rollout) = state.rollout.take_if(|rollout| rollout.end().is_some()) {
-            self.ended.push(Finished { rollout, ended_at: UnixMillis(clock::wall_millis()) });
-        }
-    }
-
-    async fn clear_if_over(&mut self, service: &str) {
-        let before = self.ended.len();
-        self.clear_ended(service);
-        if self.ended.len() > before {
-            self.settle(service).await;
-        }
+    fn clear_ended(&mut self, service: &str) -> bool {
+        let Some(state) = self.states.get_mut(service) else { return false };
+        let ended = state.rollout.take_if(|rollout| rollout.end().is_some());
+        let over = ended.is_some();
+        let ended_at = UnixMillis(clock::wall_millis());
+        self.ended.extend(ended.map(|rollout| Finished { rollout, ended_at }));
+        over
     }
 }
 
