@@ -132,7 +132,7 @@
 //! 2. **Two counters.** The *version* counts tables, a service's *epoch* counts its splits. Observations belong to the
 //!    epoch at dispatch and are read until its last request has ended.
 //! 3. **Who is judged.** The first attempt of what the split assigned. Finding no endpoint or a refused connection is a
-//!    bad unit; overrides are left out, and so is what a client broke off.
+//!    bad unit; overrides are left out. A client that goes away is neutral from then on.
 //! 4. **Latency** is dispatch to response head. A request enters the books when its head comes or when it passes the
 //!    mark, whichever is first: hanging is slow at once. After the head only errors count.
 //! 5. **Cells** have one writer, and a count and its bad part are read as one word.
