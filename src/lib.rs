@@ -1,4 +1,194 @@
-//! Teal: a Layer-7 traffic-switching proxy.
+//! Teal: a Layer-7 proxy that switches traffic between two versions of a service and judges the new one itself.
+//!
+//! This page is the map: how the parts fit, what happens to a request, a weight, a rollout and a rollback, what
+//! always holds, and which word means what. Read it once from top to bottom, then [`proxy::pipeline`].
+//!
+//! # Bird's eye
+//!
+//! ```text
+//!    clients                                               people, scripts, scrapers
+//!       │ HTTP/1.1                                                   │ HTTP, JSON
+//!  ┌────▼──────────────── DATA PLANE ───────────────┐   ┌────────────▼── CONTROL PLANE ─────────────┐
+//!  │ worker-0   listener ▶ connection ▶ pipeline    │   │ control   admin ▶ controller ▶ driver     │
+//!  │               route ▶ override or split ▶      │   │              │ health, watch   │ machine  │
+//!  │               balance ▶ forward ▶ record       │   │ judge     comparator per canary│          │
+//!  │ worker-1   the same, sharing nothing it writes │   │ store     journal, ledger ▶ one file      │
+//!  └───────┬─────────────▲──────────────────┬───────┘   └────────┬────────────────────▲─────────────┘
+//!          │             │ snapshot,        │ counts             │ publisher:         │ reads
+//!          │             │ acknowledged     │                    │ one writer         │
+//!          │      ┌──────┴──────────────────▼───── BRIDGE ───────▼────────────────────┴──┐
+//!          │      │ table (immutable, swapped as one) · roster · endpoints · observations│
+//!          │      └──────────────────────────────────────────────────────────────────────┘
+//!          ▼
+//!    pools of endpoints (blue, green)                DOMAIN: every decision, as pure functions
+//! ```
+//!
+//! Each worker is a thread with its own runtime, listeners, upstream connections and counters. The control plane has
+//! three threads: `control` runs API, driver and health checks, `judge` weighs evidence, `teal-store` waits for the
+//! disk. The planes share memory and nothing else: a table flows down, counts flow up, a version comes back.
+//! [`app`] builds all of it and ends it in order.
+//!
+//! # Life of a request
+//!
+//! 1. [`proxy::listener`]: the kernel picks a worker's socket; the worker accepts. At the connection limit it pauses.
+//! 2. [`proxy::connection`]: hyper parses HTTP/1.1; a sweep, not a timer, cuts silent clients.
+//! 3. [`proxy::pipeline`]: the rest of this list, in one page of code.
+//! 4. [`proxy::head`]: refuses what is malformed or ambiguous; removes hop-by-hop fields, replaces forwarding fields.
+//! 5. [`bridge::table`] asks [`domain::route`] for the service and the first override that matches; without one,
+//!    [`domain::split`] draws the pool from the request's key.
+//! 6. [`domain::balance`]: an endpoint of that pool, among those that are eligible.
+//! 7. [`proxy::forwarder`]: takes a connection from [`proxy::upstream`] or opens one. Then, without yielding, it asks
+//!    the current table again whether the pool may still get requests, books the attempt, and writes the head. If the
+//!    table says no, the request goes back to step 5.
+//! 8. A setback goes round again if [`domain::retry`] allows it: nothing can be done twice, and the budget has room.
+//! 9. [`proxy::body`]: the answer streams in the client's own task; a cut upstream response ends as an error.
+//! 10. [`proxy::recorder`]: counts the attempt in the book of the weight epoch it was dispatched under, into the
+//!     worker's own cells ([`bridge::observations`]). [`proxy::access`] hands the log line over, if there is a log.
+//! 11. Whatever was not answered by an upstream is a [`proxy::error::Fault`]; one place makes it a response.
+//!
+//! # Life of a weight change
+//!
+//! `teal weight shop green=10%` reaches the [`control::driver`] through [`control::controller`]. It refuses what is
+//! not legal: shares that do not sum to 100 %, a pool without an eligible endpoint, a service in a rollout. Then:
+//!
+//! 1. **Journal.** The intent is durable ([`control::store`]). A crash from here on drops it.
+//! 2. **Publish.** [`control::publisher`] stores a table with a higher version, and a new epoch for the service with
+//!    an empty book. A rollback that came first has used up the epoch: then the move is refused as overtaken.
+//! 3. **Acknowledge.** Every worker swaps its snapshot and reports the version ([`bridge::roster`]). After its report
+//!    a worker dispatches nothing by the old split. The wait ends after a second; a straggler is named, and the split
+//!    before is published again.
+//! 4. **Settle.** The new state is durable as settled. Only now the caller is told, with the time it took.
+//!
+//! # Life of a rollout
+//!
+//! `teal deploy shop --to green` first asks green's endpoints whether they answer, then journals a rollout. Its plan
+//! ([`domain::rollout::plan`]) is steps of `weight`, `analyze` and `pause`. [`domain::rollout::machine`] says what
+//! happens next; the driver performs it and reports back. Each `weight` is a weight change as above.
+//!
+//! Meanwhile [`control::judge`] looks ten times a second at what the workers counted and gives it to a
+//! [`domain::analysis::Comparator`]. Evidence that green is worse and evidence that it is not are kept apart; neither
+//! is derived from a lack of the other. `analyze` waits for the second, at least its dwell. Without it the rollout
+//! stays; at a deadline it holds or rolls back, as the plan says. After the last weight green becomes the active pool
+//! and the rollout is `promoted`. The judge's evidence is written every second ([`control::ledger`]), so that a
+//! restart neither forgets it nor spends alpha twice.
+//!
+//! # Life of a rollback
+//!
+//! It begins with the judge, with `teal rollback` or with `teal abort`. Whoever begins it publishes first: the judge
+//! from its own thread, the others before they queue for the driver. [`control::publisher::Publisher::revert`] needs
+//! no disk, no queue and no network; it gives the active pool everything and marks the others as rolled back, so that
+//! overrides stay away from them unless they insist. The driver then waits for the workers, tells how long it took,
+//! and journals; a journal that fails is tried again by the clock, the traffic has moved already.
+//!
+//! # After a crash
+//!
+//! The store holds the settled state. An intent that was not settled is dropped, so there is never more canary than
+//! was acknowledged. A rollout begins its wait anew, falls back to the gate before the move it was in, or is held; one
+//! that was rolling back reverts again.
+//!
+//! # Codemap
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`app`] | builds both planes, starts and ends them in order; the only one that knows both |
+//! | [`bridge::table`] | the routing table and what a request gets from it |
+//! | [`bridge::endpoint`] | an endpoint's health, in-flight counts and resolved address; survives tables |
+//! | [`bridge::observations`] | books, cells and tallies: what workers count, per weight epoch and in total |
+//! | [`bridge::counters`] | counters with one writer each |
+//! | [`bridge::roster`] | which worker has taken up which version |
+//! | [`cli`] | the command line, one file per verb |
+//! | [`clock`] | the only reader of time |
+//! | [`config`] | YAML to valid [`config::settings`], or every problem with its place |
+//! | [`control::admin`] | the admin API: entry checks, routes, wire types, events, metrics |
+//! | [`control::command`] | what can be asked of the control plane |
+//! | [`control::controller`] | the handle through which it is asked |
+//! | [`control::driver`] | the one task that owns run-time state and performs moves, rollouts, reloads |
+//! | [`control::events`] | what happened, as a bounded ring of sentences |
+//! | [`control::health`] | active checks and name resolution |
+//! | [`control::judge`] | compares canary and baseline, rolls back |
+//! | [`control::ledger`] | the judge's evidence on disk |
+//! | [`control::publisher`] | the one writer of the table |
+//! | [`control::state`] | what users and rollouts change at run time |
+//! | [`control::store`] | one crash-safe file, and its thread |
+//! | [`control::watch`] | a changed file is a reload |
+//! | `demo` | the embedded demo: two versions, users, a fault |
+//! | [`domain::analysis`] | the comparator, its findings and approvals |
+//! | [`domain::balance`] | which endpoint of a pool |
+//! | [`domain::retry`] | what may be sent again, and how often |
+//! | [`domain::rollout`] | plan and state machine |
+//! | [`domain::route`] | hosts, paths, overrides |
+//! | [`domain::split`] | shares, and the pool a key falls to |
+//! | [`domain::stats`] | e-values, the spending recursion, latency buckets |
+//! | [`proxy`] | the data plane, files in request order |
+//! | [`telemetry`] | metric names, process log, access log |
+//!
+//! # Decisions
+//!
+//! What was expensive to find out, and would be expensive to get wrong. Comments cite these numbers ("Decisions 12").
+//!
+//! 1. **Acknowledged means done.** A worker decides by its own cached snapshot and asks the current one again at the
+//!    moment of dispatch, so that nothing is sent to a pool whose share has become zero. A change counts when every
+//!    worker has reported its version.
+//! 2. **Two counters.** The *version* counts tables, a service's *epoch* counts its splits. Observations belong to the
+//!    epoch at dispatch and are read until its last request has ended.
+//! 3. **Who is judged.** The first attempt of what the split assigned. Finding no endpoint or a refused connection is a
+//!    bad unit; overrides are left out. A client that goes away is neutral from then on.
+//! 4. **Latency** is dispatch to response head. A request enters the books when its head comes or when it passes the
+//!    mark, whichever is first: hanging is slow at once. After the head only errors count.
+//! 5. **Cells** have one writer, and a count and its bad part are read as one word.
+//! 6. **The judge always watches** when pools share traffic, whoever shared it. Its evidence survives a restart.
+//! 8. **Split.** Weighted rendezvous hashing, salted per rollout: raising one share moves keys only towards it. A sticky
+//!    cookie holds an id, never a pool. Overrides avoid a pool that was rolled back, unless they insist.
+//! 10. **One exchange drives both ways.** Upload and download of a request run in the client's own task.
+//! 12. **One writer; back is faster than forth.** Forward: journal, publish, acknowledge. Back: publish first. Judge and
+//!     store have threads of their own.
+//! 13. **File and state.** The file defines, the store remembers; `active` in a file only seeds. The default plan is 1,
+//!     5, 25, 50, 100 % with analysis between. A pool with traffic cannot be taken away, one that does not answer
+//!     cannot be deployed to.
+//! 18. **Reuse and retry.** A request that met a dead idle connection goes out again on another. Otherwise one retry by
+//!     default, only of what cannot happen twice, within a budget of a tenth of the requests.
+//! 19. **Tick.** The judge looks every 100 ms; a rollback is published within a tick of the deciding answer.
+//!
+//! The numbers between belong to what is not there yet: 7 objectives and breakers, 9 rescue, 11 balance between
+//! workers, 14 audit chain, 15 upgrade in place, 16 point of no return, 17 fleet.
+//!
+//! # Invariants
+//!
+//! The first eight are about traffic; the rest is about the code, and held by `tests/tidy.rs`.
+//!
+//! 1. What was answered as done is with every worker and on disk.
+//! 2. A pool with a share of zero gets nothing but what an override sends there.
+//! 3. After a crash there is never more canary than was acknowledged.
+//! 4. A late weight never undoes a rollback: epochs only rise, and a used one is refused.
+//! 5. A canary that is no worse than tolerated is rolled back with a chance of at most alpha per rollout.
+//! 6. No traffic is inconclusive. It is never success, and never failure.
+//! 7. A request is answered exactly once; an answer that was cut short never looks complete.
+//! 8. Whatever a stranger could make grow has a limit: connections, heads, bodies, events, histories.
+//! 9. `domain` is pure: time and chance are arguments.
+//! 10. `proxy` and `control` never import each other; they meet in `bridge`, and only `app` knows both.
+//! 11. Only [`clock`] reads time, only border files know serde, only [`telemetry::names`] names metrics.
+//!
+//! # Glossary
+//!
+//! - *service*: what hosts and paths lead to. *pool*: a named set of endpoints. *endpoint*: one upstream address.
+//! - *split*: the shares between pools, in basis points. *share*: one pool's part. *active*: the pool rollbacks go to.
+//! - *blue, green*: names of pools. *baseline, canary*: roles in one rollout.
+//! - *override*: a rule that beats the split. *sticky*: the split's key is a cookie with a random id.
+//! - *connections*: kept open to upstreams; never called a pool. *balance*: the choice of an endpoint.
+//! - *version*: counts tables. *epoch*: counts a service's splits. *book*: the observations of one epoch.
+//! - *mark*: a latency against which requests are counted. *unit*: one judged request, good or bad.
+//! - *analysis* compares; *finding*: proof of worse; *approval*: proof of not worse; *evidence*: how far a proof is.
+//! - *guard*: what a finding leads to: rollback, hold, observe or off.
+//! - *rollout*: a walk through a plan; ends *promoted*, *rolled back* or *aborted*. *held*: it stays where it is.
+//! - *drain*: no new requests, wait for those in flight. *settled*: durable and acknowledged.
+//!
+//! # Not there yet
+//!
+//! Deliberately, and named so that nobody looks for it: TLS on either side; HTTP/2 and gRPC; rescue (a failed canary
+//! request answered by the baseline); breakers and ejection by an endpoint's own results (active health checks take
+//! endpoints out); absolute objectives and strata in the analysis; gates, hooks, warm-up and a point of no return in
+//! plans; stickiness beyond the cookie and the keyed split; endpoint discovery beyond names that are resolved again;
+//! overlays and edits of definitions by API; an audit chain; the dashboard; hand-over between processes; a fleet.
 
 pub mod app;
 pub mod bridge;

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::bridge::endpoint::{Endpoint, Health};
 use crate::bridge::table::{Plane, Service};
+use crate::clock;
 use crate::config::settings::{self, Probe};
 use crate::control::events::Events;
 
@@ -69,11 +70,11 @@ impl Drop for Check {
 
 async fn watch(service: String, endpoint: Arc<Endpoint>, health: settings::Health, events: Arc<Events>) {
     let mut streak = Streak::default();
-    let mut resolved: Option<tokio::time::Instant> = None;
+    let mut stale = clock::now();
     loop {
-        if resolved.is_none_or(|at| at.elapsed() >= RESOLVE) {
+        if clock::now() >= stale {
             resolve(&endpoint).await;
-            resolved = Some(tokio::time::Instant::now());
+            stale = clock::now().after(RESOLVE);
         }
         if health.probe == Probe::Off {
             endpoint.set_health(Health::Unknown);

@@ -1,6 +1,6 @@
-//! Every metric: its name, what it means, its labels. Nothing else names one.
+//! Every metric: its name and what it means. Nothing else names one; labels are added where it is exported.
 //!
-//! Invariant: names end in their unit (`_seconds`, `_total` for counters) and begin with `teal_`.
+//! Invariant: names begin with `teal_`; counters end in `_total`, what has a unit ends in it (`_seconds`, `_ratio`).
 
 /// A metric's name and meaning.
 #[derive(Clone, Copy, Debug)]
