@@ -12,10 +12,10 @@ pub const LEAST: Duration = Duration::from_millis(2);
 /// The longest time an answer takes while nothing is broken.
 pub const MOST: Duration = Duration::from_millis(55);
 
-/// Half of all answers take less than this.
-const MEDIAN_MILLIS: f64 = 11.5;
-/// Standard deviation of the logarithm: puts the 99th percentile at 3.75 times the median, about 43 ms.
-const SPREAD: f64 = 0.568;
+/// Half of all answers take less than this; timers and the way through the proxy add one to two.
+const MEDIAN_MILLIS: f64 = 10.5;
+/// Standard deviation of the logarithm: puts the 99th percentile at 4.1 times the median, about 43 ms.
+const SPREAD: f64 = 0.606;
 /// The part of green's answers that fail under `errors`.
 const FAILING: f64 = 0.08;
 /// The part of green's requests that are never answered under `hang`.
@@ -148,7 +148,7 @@ mod tests {
         let mut times: Vec<_> = (0..20_000).map(|_| service_time(random.f64(), random.f64())).collect();
         times.sort_unstable();
         let at = |q: f64| times[(q * 20_000.0) as usize].as_secs_f64() * 1_000.0;
-        assert!((11.0..12.0).contains(&at(0.5)), "{}", at(0.5));
+        assert!((10.0..11.0).contains(&at(0.5)), "{}", at(0.5));
         assert!((39.0..47.0).contains(&at(0.99)), "{}", at(0.99));
         assert!(times[0] >= LEAST && times[19_999] == MOST);
         assert_eq!((service_time(0.0, 0.0), service_time(0.0, 0.5)), (MOST, LEAST));

@@ -52,6 +52,10 @@ struct Seen {
 impl Sampler {
     /// Takes in something that happened.
     pub fn hear(&mut self, at: Duration, event: &Event) {
+        // Says what `rollback` and `ended` say in the same moment.
+        if event.kind == "rolling_back" {
+            return;
+        }
         self.events.push_back((at, event.sentence.clone()));
         if self.events.len() > EVENTS {
             self.events.pop_front();

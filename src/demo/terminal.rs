@@ -34,7 +34,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let _ = std::io::stdout().write_all(b"\x1b[?25h\n");
+        let _ = std::io::stdout().write_all(b"\x1b[?25h");
         let _ = std::io::stdout().flush();
     }
 }

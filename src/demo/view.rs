@@ -208,7 +208,7 @@ fn judge(view: &View, width: usize) -> [Line; JUDGE] {
             None => ("judge", "nothing to compare: one pool has all traffic"),
         };
         let mut lines = wrap(text, width.saturating_sub(INDENT)).into_iter();
-        let mut next = |name| pair(name, &lines.next().unwrap_or_default());
+        let mut next = |name| lines.next().map_or(Line::new(), |line| pair(name, &line));
         return std::array::from_fn(|at| next(if at == 0 { name } else { "" }));
     };
     let text = format!("  evidence {} of {}", evidence(judge.evidence), grouped(judge.needed as u64));
