@@ -11,11 +11,11 @@ use teal::demo::{Fail, play};
 use teal::domain::rollout::plan::{OnInconclusive, Plan, Step};
 use teal::domain::split::Share;
 
-/// A quarter, then everything: the quarter is proven healthy by some 350 of its 125 requests a second.
+/// Half, then everything: the half is proven healthy by some 330 of its 250 requests a second.
 fn short(fail: Option<Fail>) -> Summary {
     let weight = |percent: u16| Step::Weight(Share::from_basis_points(percent * 100).unwrap());
     let analyze = Step::Analyze { dwell: Duration::from_secs(2), deadline: None };
-    let plan = Plan { steps: vec![weight(25), analyze, weight(100)], on_inconclusive: OnInconclusive::Hold };
+    let plan = Plan { steps: vec![weight(50), analyze, weight(100)], on_inconclusive: OnInconclusive::Hold };
     let script = Script { plan, rate: 500.0, ..Script::new(fail, Duration::from_secs(120)) };
     play(script, Output::Lines(Box::new(io::sink()))).unwrap()
 }
@@ -34,7 +34,7 @@ fn a_healthy_green_is_promoted_and_no_user_sees_an_error() {
 fn a_green_that_crashes_is_rolled_back_with_the_reason() {
     let summary = short(Some(Fail::Crash));
     assert_eq!((summary.verdict, summary.mode), (Verdict::RolledBack, "crash"), "{summary:?}");
-    assert!(summary.reason.starts_with("step 2 of 3: analysis at 25%: green is worse: errors: green "), "{summary:?}");
+    assert!(summary.reason.starts_with("step 2 of 3: analysis at 50%: green is worse: errors: green "), "{summary:?}");
     assert!(summary.detection_ms.is_some() && summary.swap_ms.is_some(), "{summary:?}");
     assert!(summary.bad_on_green_until_detection >= 3, "{summary:?}");
     // What the crash cost stays a small part: after the swap nobody meets green any more.
