@@ -89,6 +89,7 @@ struct StepRecord {
     epoch: u64,
     errors: PairRecord,
     slow: [PairRecord; APPROVED],
+    ticks: u64,
     errors_log_e: f64,
     slow_log_e: [[f64; APPROVAL_ODDS]; APPROVED],
 }
@@ -153,6 +154,7 @@ impl From<&StepEvidence> for StepRecord {
             epoch: step.epoch,
             errors: step.errors.into(),
             slow: step.slow.map(PairRecord::from),
+            ticks: step.ticks,
             errors_log_e: step.errors_log_e,
             slow_log_e: step.slow_log_e,
         }
@@ -165,6 +167,7 @@ impl From<StepRecord> for StepEvidence {
             epoch: record.epoch,
             errors: record.errors.into(),
             slow: record.slow.map(Pair::from),
+            ticks: record.ticks,
             errors_log_e: record.errors_log_e,
             slow_log_e: record.slow_log_e,
         }

@@ -36,6 +36,10 @@ const FASTER_SHARES: [f64; APPROVAL_ODDS] = [0.5, 0.25, 0.25];
 /// The alternative of the absolute tests, as a part of the rate to rule out.
 const TENTH: f64 = 0.1;
 
+/// Mass kept for start times after the first tick of a step, and the tick by which half of it is given out.
+const RESTARTS: f64 = 0.2;
+const RESTART_HALF_WAY: f64 = 300.0;
+
 /// Below this many nats a forecast would be noise.
 const LEAST_TREND: f64 = 0.1;
 
@@ -129,6 +133,20 @@ impl Claim {
     }
 }
 
+/// Begins a tick of the step: a little mass is put on "it is fine from here on".
+///
+/// Without it one stall that slows both pools alike (a pause of the machine, a collection in a shared database) would
+/// weigh on the step for ever, because equal slowness past the mark speaks against the claim as strongly as a slower
+/// canary does. With it the evidence after the stall counts for itself; the sum over start times is an e-process as
+/// on the other side (see `domain::stats::spending`).
+pub(super) fn begin_tick(step: &mut StepEvidence) {
+    let late = step.ticks as f64 + RESTART_HALF_WAY;
+    let mass = RESTARTS * RESTART_HALF_WAY / (late * (late + 1.0)) / (1.0 - RESTARTS);
+    step.ticks = step.ticks.saturating_add(1);
+    let evidence = step.slow_log_e.iter_mut().flatten().chain([&mut step.errors_log_e]);
+    evidence.for_each(|log_e| *log_e = log_e.max(mass.ln()) + (-(*log_e - mass.ln()).abs()).exp().ln_1p());
+}
+
 /// Adds a closed block of the step to the evidence about errors.
 pub(super) fn add_errors(step: &mut StepEvidence, table: &Table, policy: &Policy) {
     step.errors_log_e += log_e2x2(table, 1.0, policy.approve_errors_odds);
@@ -165,7 +183,7 @@ pub(super) fn judge(policy: &Policy, step: Option<&StepEvidence>) -> Approval {
 fn claims(policy: &Policy, step: &StepEvidence) -> [(Claim, f64); 1 + APPROVED.len()] {
     let latency = |place: usize| {
         let quantile = APPROVED[place];
-        let relative = mixture(&step.slow_log_e[place]);
+        let relative = mixture(&step.slow_log_e[place]) + (1.0 - RESTARTS).ln();
         let absolute = absolute(step.slow[place].canary, 1.0 - quantile.fraction());
         (Claim::Latency { quantile, slowdown: policy.approve_latency }, relative.max(absolute))
     };
@@ -175,10 +193,11 @@ fn claims(policy: &Policy, step: &StepEvidence) -> [(Claim, f64); 1 + APPROVED.l
 fn errors(policy: &Policy, step: &StepEvidence) -> (Claim, f64) {
     let rate = policy.approve_error_rate;
     let absolute = absolute(step.errors.canary, rate);
-    if absolute > step.errors_log_e {
+    let relative = step.errors_log_e + (1.0 - RESTARTS).ln();
+    if absolute > relative {
         (Claim::ErrorRate { rate }, absolute)
     } else {
-        (Claim::ErrorOdds { odds: policy.approve_errors_odds }, step.errors_log_e)
+        (Claim::ErrorOdds { odds: policy.approve_errors_odds }, relative)
     }
 }
 

@@ -122,6 +122,7 @@ impl Comparator {
     /// One tick. Returns the finding at every tick at which the evidence suffices.
     pub fn tick(&mut self) -> Option<Finding> {
         let injected = self.injected();
+        self.state.step.iter_mut().for_each(approval::begin_tick);
         let closed = self.close();
         spending::accumulate(&mut self.state.errors, injected * ERRORS_SHARE, &ERRORS_SHARES, &closed.errors);
         for (quantile, share) in QUANTILE_SHARES.into_iter().enumerate() {

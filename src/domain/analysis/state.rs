@@ -60,6 +60,8 @@ pub struct StepEvidence {
     pub errors: Pair,
     /// Requests and slow ones in the step, per approval mark.
     pub slow: [Pair; APPROVED.len()],
+    /// Ticks since the step began.
+    pub ticks: u64,
     /// Logarithm of the e-value against "errors too high".
     pub errors_log_e: f64,
     /// Logarithms of the e-values against "too slow", per approval mark and alternative.

@@ -101,6 +101,15 @@ fn without_latency_units_nothing_is_approved() {
 }
 
 #[test]
+fn a_stall_of_both_pools_is_forgotten() {
+    let mut comparator = bad_canary();
+    let stall = block((500, 0), (500, 0), ((500, 450), (500, 450)));
+    assert_eq!(blocks_until_passed(&mut comparator, &stall, 20), None);
+    let after = blocks_until_passed(&mut comparator, &block((500, 0), (500, 0), HEALTHY), 100);
+    assert!(after.is_some_and(|blocks| blocks < 30), "{after:?}");
+}
+
+#[test]
 fn a_canary_past_its_mark_as_often_is_not_approved() {
     let mut comparator = bad_canary();
     let slow = block((500, 0), (500, 0), ((500, 250), (500, 250)));
