@@ -5,5 +5,6 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` here means between its files")]
 
 mod forwarding;
+mod rollout;
 mod support;
 mod switching;
