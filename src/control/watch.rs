@@ -29,6 +29,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// When the folder cannot be watched.
 pub async fn run(file: &Path, controller: Controller) -> notify::Result<()> {
     let (changed, mut changes) = mpsc::channel(1);
+    let before = changed.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
             // A full channel means a change is pending already.
@@ -37,6 +38,9 @@ pub async fn run(file: &Path, controller: Controller) -> notify::Result<()> {
     })?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    // What changed since the start and before the watch made no event.
+    let _ = before.try_send(());
+    drop(before);
     let mut seen = None;
     while changes.recv().await.is_some() {
         let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {} };
