@@ -13,6 +13,7 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -82,8 +83,8 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     let mut listen = Vec::new();
     for address in &settings.listen {
-        let bound =
-            listener::bind(*address, workers).map_err(|error| StartError::Listen { address: *address, error })?;
+        let bound = refuse_taken(*address).and_then(|()| listener::bind(*address, workers));
+        let bound = bound.map_err(|error| StartError::Listen { address: *address, error })?;
         listen.push(bound[0].local_addr()?);
         listeners.iter_mut().zip(bound).for_each(|(list, socket)| list.push(socket));
     }
@@ -221,6 +222,17 @@ impl Running {
         let _ = self.stop_control.send(());
         let _ = self.control.join();
     }
+}
+
+/// Another Teal of the same user would share the port with this one in silence (`SO_REUSEPORT`), each with half of
+/// the connections: a socket that does not share finds it out. It never listens, so no client ever meets it.
+fn refuse_taken(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {

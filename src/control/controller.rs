@@ -77,7 +77,12 @@ impl Controller {
 
     /// True once every worker has taken up a table and the process is not ending.
     pub fn is_ready(&self) -> bool {
-        self.plane.roster.has_seen(1) && !self.plane.roster.is_draining() && !self.shared.ending.load(SeqCst)
+        self.plane.roster.has_seen(1) && !self.is_ending()
+    }
+
+    /// True once the process ends, the time before it refuses connections included.
+    pub fn is_ending(&self) -> bool {
+        self.plane.roster.is_draining() || self.shared.ending.load(SeqCst)
     }
 
     /// Readiness fails from now on.

@@ -5,5 +5,8 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` here means between its files")]
 
 mod forwarding;
+mod lifecycle;
+mod reload;
+mod rollout;
 mod support;
 mod switching;

@@ -219,7 +219,7 @@ async fn scrape(State(api): State<Api>) -> Answer {
 async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
     let reason = match api.controller.is_ready() {
         true => return Ok("ready\n"),
-        false if api.controller.plane().roster.is_draining() => "the process is ending",
+        false if api.controller.is_ending() => "the process is ending",
         false => "not every worker has taken up a routing table",
     };
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason))

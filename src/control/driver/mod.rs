@@ -336,3 +336,6 @@ pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option
     let near = |name: &&str| strsim::damerau_levenshtein(wanted, name);
     names.min_by_key(near).filter(|name| near(name) <= wanted.len().max(3) / 3 + 1).map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests;

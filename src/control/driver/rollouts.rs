@@ -198,8 +198,8 @@ impl Driver {
             match outcome {
                 Ok(None) => {}
                 Ok(Some(event)) => {
-                    let more = self.step(service, event).unwrap_or_default();
-                    more.into_iter().rev().for_each(|action| queue.push_front(action));
+                    // Behind what is left: a rollback is announced before its end.
+                    queue.extend(self.step(service, event).unwrap_or_default());
                 }
                 Err(reason) => {
                     reverting = false;

@@ -95,6 +95,16 @@ impl Store {
         Ok(Store { place, database: Some(database), reopen: None })
     }
 
+    /// A store on a test's disk, which is opened again after an I/O error like a file.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    #[cfg(test)]
+    pub(crate) fn on_disk(disk: &crash::Disk) -> Result<Store, StoreError> {
+        let disk = disk.clone();
+        Store::with_reopen("disk".to_owned(), Box::new(move || file::open_backend(disk.backend(), "disk")))
+    }
+
     fn with_reopen(place: String, reopen: Reopen) -> Result<Store, StoreError> {
         let database = reopen()?;
         Ok(Store { place, database: Some(database), reopen: Some(reopen) })

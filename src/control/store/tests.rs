@@ -164,9 +164,7 @@ fn a_damaged_record_names_its_service() {
 fn after_an_io_error_the_file_is_opened_again() {
     let disk = Disk::new();
     drop(Store::with_backend(disk.backend()).unwrap());
-    let shared = disk.clone();
-    let reopen = move || file::open_backend(shared.backend(), "disk");
-    let mut store = Store::with_reopen("disk".to_owned(), Box::new(reopen)).unwrap();
+    let mut store = Store::on_disk(&disk).unwrap();
     store.commit(&Batch::new().settle(SHOP, fresh())).unwrap();
     let mut state = fresh();
     state.give("green", percent(5));

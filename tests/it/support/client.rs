@@ -1,6 +1,6 @@
 //! A raw HTTP/1.1 client over one connection: what is sent is exactly what the test says.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -57,29 +57,57 @@ impl Client {
         self.answer().expect("an answer")
     }
 
-    /// The next answer; `None` if the connection ended first or its body was cut.
-    pub fn answer(&mut self) -> Option<Answer> {
+    /// A request of any method with extra header lines (each ending in CRLF) and a JSON body, to the admin API.
+    pub fn order(&mut self, method: &str, path: &str, headers: &str, json: &str) -> Answer {
+        let length = json.len();
+        let said = if headers.contains("Content-Type") { "" } else { "Content-Type: application/json\r\n" };
+        self.send(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{said}Content-Length: {length}\r\n{headers}\r\n{json}"
+        ));
+        self.answer().expect("an answer")
+    }
+
+    /// The next chunk of a chunked body as text, empty at its end; `None` if the connection ended first.
+    pub fn chunk(&mut self) -> Option<String> {
+        let size = usize::from_str_radix(&self.line()?, 16).ok()?;
+        let mut chunk = vec![0; size + 2];
+        self.input.read_exact(&mut chunk).ok()?;
+        chunk.truncate(size);
+        String::from_utf8(chunk).ok()
+    }
+
+    /// The status and header lines of the next answer, its body still to be read.
+    pub fn head(&mut self) -> Option<Answer> {
         let status = self.line()?.split(' ').nth(1)?.parse().ok()?;
         let mut answer = Answer { status, headers: Vec::new(), body: String::new() };
         loop {
             match self.line()? {
-                line if line.is_empty() => break,
+                line if line.is_empty() => return Some(answer),
                 line => answer.headers.push(line),
             }
         }
+    }
+
+    /// True once the other side has closed the connection, before any further byte.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.input.fill_buf(), Ok([]))
+            || self.input.fill_buf().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+    }
+
+    /// The next answer; `None` if the connection ended first or its body was cut.
+    pub fn answer(&mut self) -> Option<Answer> {
+        let mut answer = self.head()?;
+        let status = answer.status;
         let mut body = Vec::new();
         if let Some(length) = answer.header("content-length").map(|n| n.parse().unwrap()) {
             body = vec![0; length];
             self.input.read_exact(&mut body).ok()?;
         } else if answer.header("transfer-encoding").is_some() {
             loop {
-                let size = usize::from_str_radix(&self.line()?, 16).ok()?;
-                let mut chunk = vec![0; size + 2];
-                self.input.read_exact(&mut chunk).ok()?;
-                if size == 0 {
-                    break;
+                match self.chunk()? {
+                    chunk if chunk.is_empty() => break,
+                    chunk => body.extend_from_slice(chunk.as_bytes()),
                 }
-                body.extend_from_slice(&chunk[..size]);
             }
         } else if status >= 200 && status != 204 && status != 304 {
             self.input.read_to_end(&mut body).ok()?;

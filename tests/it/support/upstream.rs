@@ -36,6 +36,8 @@ pub enum Act {
     Answer(Vec<u8>),
     /// Answers with these bytes and closes.
     AnswerAndClose(Vec<u8>),
+    /// Waits, then answers with these bytes and keeps the connection.
+    Slowly(Duration, Vec<u8>),
     /// Closes without a byte.
     Close,
     /// Says nothing until the connection ends.
@@ -60,6 +62,11 @@ struct Shared {
     connections: AtomicU64,
     stop: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
+}
+
+/// A plain 500.
+pub fn broken() -> Vec<u8> {
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n".to_vec()
 }
 
 /// A plain 200 with this body.
@@ -126,12 +133,20 @@ impl Upstream {
     }
 }
 
+impl Upstream {
+    /// Dies: it listens no more and every connection breaks.
+    pub fn crash(&self) {
+        if !self.shared.stop.swap(true, SeqCst) {
+            // Wakes the accept loop, which drops the listener.
+            drop(TcpStream::connect_timeout(&self.address, Duration::from_secs(1)));
+        }
+        self.cut();
+    }
+}
+
 impl Drop for Upstream {
     fn drop(&mut self) {
-        self.shared.stop.store(true, SeqCst);
-        self.cut();
-        // Wakes the accept loop; it may be gone already.
-        drop(TcpStream::connect_timeout(&self.address, Duration::from_secs(1)));
+        self.crash();
     }
 }
 
@@ -143,6 +158,12 @@ fn serve(stream: TcpStream, shared: &Shared) {
         shared.arrived.lock().unwrap().push(request.clone());
         match (shared.script)(&request) {
             Act::Answer(bytes) => {
+                if out.write_all(&bytes).is_err() {
+                    return;
+                }
+            }
+            Act::Slowly(time, bytes) => {
+                std::thread::sleep(time);
                 if out.write_all(&bytes).is_err() {
                     return;
                 }
