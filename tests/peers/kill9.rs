@@ -93,7 +93,9 @@ fn no_acknowledged_weight_is_lost() {
         }
         match Some(share) == asked {
             true => under_way += 1,
-            false => lost.push(format!("round {round}: acknowledged {last:?}, asked {asked:?}, came back with {share}")),
+            false => {
+                lost.push(format!("round {round}: acknowledged {last:?}, asked {asked:?}, came back with {share}"))
+            }
         }
     }
     drop(scene.load);

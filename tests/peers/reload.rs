@@ -1,5 +1,6 @@
 //! Reloading under load from wrk: by signal, by command and by a changed file; nothing fails, nothing is forgotten.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::client::{Client, share_of};
 use crate::support::nginx::Nginx;
-use crate::support::process::peer;
+use crate::support::process::{Process, peer};
 use crate::support::teal::Teal;
 use crate::support::{pick, until};
 
@@ -22,17 +23,15 @@ fn nothing_fails_while_the_file_is_read_again() {
     assert_eq!(teal.api().weigh(30).unwrap().status, 200);
     let original = std::fs::read_to_string(&teal.file).unwrap();
     let seconds = pick(4, 15);
-    let wrk = Command::new(peer("wrk", "wrk"))
-        .args(["-t1", "-c32", &format!("-d{seconds}s"), &format!("http://{}/?id=0", teal.listen)])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let (seconds, out) = (pick(4, 15), folder.path().join("wrk.txt"));
+    let mut wrk = wrk(&out, 32, seconds, &teal);
 
     // The file is different each time, so that each way must bring a new table.
     let mut ways = [0; 3];
     for round in 0..pick(6, 24) {
         let before = version(&teal);
-        let rule = format!("overrides: [{{ name: r{round}, match: {{ header: {{ x-round: '{round}' }} }}, pool: green }}]");
+        let rule =
+            format!("overrides: [{{ name: r{round}, match: {{ header: {{ x-round: '{round}' }} }}, pool: green }}]");
         let text = original.replace("overrides: []", &rule);
         ways[round % 3] += 1;
         match round % 3 {
@@ -51,8 +50,8 @@ fn nothing_fails_while_the_file_is_read_again() {
         until("the new rule is in force", LIMIT, || is_green(&teal, round).then_some(()));
         assert_eq!(share_of(&teal.api().shop().unwrap(), "green"), 30.0, "a weight set by hand is lost");
     }
-    let output = wrk.wait_with_output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(wrk.wait(Duration::from_secs(60)).success());
+    let text = std::fs::read_to_string(&out).unwrap();
     let failed = count(&text, "Non-2xx or 3xx responses: ");
     let errors = text.lines().find(|line| line.contains("Socket errors"));
     println!(
@@ -64,7 +63,7 @@ fn nothing_fails_while_the_file_is_read_again() {
         count(&text, "Requests/sec:"),
         errors.map_or("Socket errors 0", str::trim),
     );
-    assert!(output.status.success() && text.contains("Requests/sec"), "{text}");
+    assert!(text.contains("Requests/sec"), "{text}");
     assert_eq!((failed, errors), (0, None), "{text}");
 }
 
@@ -96,32 +95,21 @@ fn a_busy_log_beside_the_file_does_not_hide_its_change() {
     let folder = tempfile::tempdir().unwrap();
     let blue = Nginx::plain(folder.path(), "blue", "");
     let teal = Teal::shop(folder.path(), &blue.url(), &blue.url(), "guard: observe", "access_log: access.log");
-    let (address, before) = (teal.listen, version(&teal));
-    let wrk = Command::new(peer("wrk", "wrk"))
-        .args(["-t1", "-c2", "-d8s", &format!("http://{address}/?id=0")])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut wrk = scopeguard(wrk);
+    let before = version(&teal);
+    let mut wrk = wrk(&folder.path().join("wrk.txt"), 2, 8, &teal);
     std::thread::sleep(Duration::from_millis(300));
     let good = std::fs::read_to_string(&teal.file).unwrap();
     replace(&teal.file, &good.replace("guard: observe", "guard: hold"));
     until("the changed file is read while the log is written", LIMIT, || (version(&teal) > before).then_some(()));
-    assert!(wrk.0.try_wait().unwrap().is_none(), "seen only once the load was over");
+    assert!(wrk.ended().is_none(), "seen only once the load was over");
 }
 
-/// A child that is gone when this is.
-struct Guarded(std::process::Child);
-
-fn scopeguard(child: std::process::Child) -> Guarded {
-    Guarded(child)
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts wrk; its report goes to `out`.
+fn wrk(out: &Path, connections: u32, seconds: u32, teal: &Teal) -> Process {
+    let mut command = Command::new(peer("wrk", "wrk"));
+    command.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s")]);
+    command.arg(format!("http://{}/?id=0", teal.listen));
+    Process::start(command.stdin(Stdio::null()).stdout(File::create(out).unwrap()))
 }
 
 /// As editors and deployments do it: a new file takes the old one's name.

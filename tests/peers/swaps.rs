@@ -170,14 +170,7 @@ fn unseen(records: &[Record], logs: &[(&str, Vec<Line>); 2]) {
     assert_eq!(missing.count(), 0, "answers that no upstream gave");
 }
 
-fn report(
-    setting: &Setting,
-    records: &[Record],
-    changes: &[Change],
-    swaps: &[Change],
-    old: &Old,
-    gets_twice: usize,
-) {
+fn report(setting: &Setting, records: &[Record], changes: &[Change], swaps: &[Change], old: &Old, gets_twice: usize) {
     let failed = records.iter().filter(|record| !record.is_good()).count();
     let posts = records.iter().filter(|record| record.post).count();
     println!("swaps, {}: {} requests ({posts} POST), {failed} failed", setting.name, records.len());

@@ -36,7 +36,8 @@ impl Slow {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (arrived, stop) = (Arc::<Mutex<BTreeSet<u64>>>::default(), Arc::new(AtomicBool::new(false)));
-        let (seen, stopped, script) = (Arc::clone(&arrived), Arc::clone(&stop), Arc::<Script>::from(Box::new(script) as Box<Script>));
+        let (seen, stopped, script) =
+            (Arc::clone(&arrived), Arc::clone(&stop), Arc::<Script>::from(Box::new(script) as Box<Script>));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if stopped.load(SeqCst) {

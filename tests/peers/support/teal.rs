@@ -29,9 +29,7 @@ impl Teal {
         let more: String = more.lines().map(|line| format!("    {line}\n")).collect();
         Teal::start(
             folder,
-            &format!(
-                "{top}\nservices:\n  shop:\n    pools:\n      blue: {blue}\n      green: {green}\n{more}"
-            ),
+            &format!("{top}\nservices:\n  shop:\n    pools:\n      blue: {blue}\n      green: {green}\n{more}"),
         )
     }
 
