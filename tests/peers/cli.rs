@@ -75,6 +75,22 @@ fn a_bad_release_is_rolled_back_with_code_3() {
     );
 }
 
+/// Followers know a rollout's end by its event: without the id they notice at their next look, two seconds late.
+#[test]
+fn the_end_is_told_with_its_rollout() {
+    let folder = tempfile::tempdir().unwrap();
+    let (blue, green) = (Nginx::plain(folder.path(), "blue", ""), Nginx::plain(folder.path(), "green", ""));
+    let teal = shop(folder.path(), &green, &blue, "{weight: 10%}, {pause: 100ms}");
+    expect(&teal.cli(&["deploy", "shop", "--to", "green", "--wait", "--timeout", "30s"]), 0, "promoted");
+    let url = format!("http://{}/v1/events?after=0", teal.admin);
+    // The stream has no end of its own.
+    let curl = Command::new(peer("curl", "curl")).args(["-sN", "--max-time", "1", &url]).output().unwrap();
+    let events = said(&curl);
+    let ended = events.lines().find(|line| line.starts_with("data:") && line.contains("\"kind\":\"ended\""));
+    let ended = ended.unwrap_or_else(|| panic!("no end in {events}"));
+    assert!(ended.contains("\"rollout\":\"shop-"), "the end of no rollout: {ended}");
+}
+
 #[test]
 fn waiting_too_long_is_code_4_and_the_wrong_moment_code_5() {
     let folder = tempfile::tempdir().unwrap();
