@@ -1,0 +1,169 @@
+//! Load: many keep-alive connections, one thread each, every request with an id of its own and kept on record.
+//!
+//! The peers answer `POOL ID PADDING`, so that a record says which pool answered, and an answer that belongs to
+//! another request, or is not whole, is a failure.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::client::{Answer, Broken, Client};
+
+/// Appended to every answer: more than one small write.
+pub const PADDING: usize = 1000;
+
+/// The clock of a drill: monotonic, with the wall time of its beginning for comparing with logs.
+#[derive(Clone, Copy)]
+pub struct Origin {
+    instant: Instant,
+    wall: Duration,
+}
+
+impl Origin {
+    pub fn now() -> Origin {
+        Origin { instant: Instant::now(), wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap() }
+    }
+
+    /// Time since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.instant.elapsed()
+    }
+
+    /// Wall-clock seconds at `elapsed`.
+    pub fn wall(&self, elapsed: Duration) -> f64 {
+        (self.wall + elapsed).as_secs_f64()
+    }
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// 200 and the whole, right body, from this pool.
+    Good(String),
+    /// Any other answer.
+    Wrong(String),
+    /// The connection broke.
+    Broken(Broken),
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct Record {
+    pub id: u64,
+    pub post: bool,
+    pub sent: Duration,
+    pub done: Duration,
+    pub outcome: Outcome,
+}
+
+impl Record {
+    pub fn is_good(&self) -> bool {
+        matches!(self.outcome, Outcome::Good(_))
+    }
+}
+
+/// What load to make.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub connections: u64,
+    /// Time from one request of a connection to its next; zero is as fast as answers come.
+    pub pace: Duration,
+    /// Goes on after failures with a fresh connection; else a connection ends when the server closes it.
+    pub reconnects: bool,
+}
+
+/// Load under way.
+pub struct Load {
+    pub origin: Origin,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Vec<Record>>>,
+}
+
+impl Load {
+    /// Starts to ask `address`.
+    pub fn start(address: SocketAddr, shape: Shape) -> Load {
+        let (origin, stop) = (Origin::now(), Arc::new(AtomicBool::new(false)));
+        let start = |index| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || one(address, shape, index, origin, &stop))
+        };
+        let threads = (1..=shape.connections).map(start).collect();
+        Load { origin, stop, threads }
+    }
+
+    /// Ends it and returns all records.
+    pub fn stop(mut self) -> Vec<Record> {
+        self.stop.store(true, Relaxed);
+        self.threads.drain(..).flat_map(|thread| thread.join().expect("a load thread does not panic")).collect()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+    }
+}
+
+fn one(address: SocketAddr, shape: Shape, index: u64, origin: Origin, stop: &AtomicBool) -> Vec<Record> {
+    let mut records = Vec::new();
+    let mut client = None;
+    let first = origin.instant + shape.pace.mul_f64(index as f64 / shape.connections as f64);
+    for turn in 0u32.. {
+        let due = first + shape.pace * turn;
+        if let Some(early) = due.checked_duration_since(Instant::now()) {
+            std::thread::sleep(early);
+        }
+        if stop.load(Relaxed) {
+            break;
+        }
+        let id = index << 32 | u64::from(turn);
+        // The share of writes that the published comparison has.
+        let post = turn % 10 < 3;
+        let sent = origin.elapsed();
+        let result = ask(&mut client, address, id, post);
+        let done = origin.elapsed();
+        let keeps = result.as_ref().is_ok_and(|answer| !answer.closes());
+        if !keeps {
+            client = None;
+        }
+        let outcome = match result {
+            Ok(answer) => judge(&answer, id),
+            Err(broken) => Outcome::Broken(broken),
+        };
+        if matches!(outcome, Outcome::Broken(Broken::Refused(_))) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        records.push(Record { id, post, sent, done, outcome });
+        if !keeps && !shape.reconnects {
+            break;
+        }
+    }
+    records
+}
+
+fn ask(client: &mut Option<Client>, address: SocketAddr, id: u64, post: bool) -> Result<Answer, Broken> {
+    let open = match client {
+        Some(open) => open,
+        None => client.insert(Client::connect(address)?),
+    };
+    let target = format!("/?id={id}");
+    // Bodies of many sizes: some fit the first segment, some do not.
+    let body = vec![b'b'; (id % 7) as usize * 700];
+    match post {
+        true => open.send("POST", &target, "", &body),
+        false => open.get(&target),
+    }
+}
+
+fn judge(answer: &Answer, id: u64) -> Outcome {
+    let text = answer.text();
+    let mut words = text.split(' ');
+    let (pool, said, padding) = (words.next().unwrap_or_default(), words.next(), words.next());
+    let whole = said == Some(&id.to_string()) && padding.is_some_and(|padding| padding.len() == PADDING);
+    match answer.status == 200 && whole {
+        true => Outcome::Good(pool.to_owned()),
+        false => Outcome::Wrong(format!("{} {:.200}", answer.status, text)),
+    }
+}
