@@ -1,7 +1,7 @@
 //! The composition root: builds both planes, starts them in order and ends them in order.
 //!
-//! Start: sockets first (the likeliest failure), then the store, then the first table, then the workers, and only
-//! then the admin API. End: not ready, then no more accepts, then the in-flight requests, then judge, driver, store.
+//! Start: sockets first (the likeliest failure), then the store, then the first table, then the admin API,
+//! which is not ready until the last step: the workers. End: not ready, then no more accepts, then the in-flight requests, then judge, driver, store.
 //!
 //! Invariant: nothing accepts a request before every worker has a table; the store closes last.
 
@@ -77,7 +77,7 @@ pub struct Running {
 /// Starts everything; returns once requests are served.
 ///
 /// # Errors
-/// See [`StartError`]; nothing is left running.
+/// See [`StartError`]. After the store is open what was started is not stopped again: the process is expected to end.
 pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, StartError> {
     let workers = settings.workers.get();
     let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();

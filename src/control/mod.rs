@@ -1,6 +1,8 @@
 //! CONTROL PLANE: what decides about traffic, on threads of its own.
 //!
 //! It publishes tables to the data plane and reads observations from it; it never stands on a request's path.
+//!
+//! Invariant: nothing here runs on a worker's thread, and no worker waits for anything here.
 
 pub mod admin;
 pub mod command;

@@ -1,7 +1,7 @@
 //! DATA PLANE: from an accepted connection to a recorded answer.
 //!
 //! Files in the order a request meets them: [`listener`], [`connection`], [`pipeline`] (the page to read first),
-//! [`head`], [`forwarder`], [`upstream`], [`body`], [`tunnel`], [`recorder`], [`error`]. Each [`worker`] is an OS
+//! [`head`], [`forwarder`], [`upstream`], [`body`], [`tunnel`], [`recorder`], [`access`], [`error`]. Each [`worker`] is an OS
 //! thread with its own runtime, listener, upstream connections and counters; workers share nothing they write.
 //!
 //! Invariant: nothing on a request's path locks, blocks, or waits for the control plane.

@@ -4,7 +4,7 @@
 //! head comes or when it is older than the mark, whichever is first (Decisions 4): a sweep over the attempts in
 //! flight books the hung ones, and the same sweep finds those past their timeouts, so no request owns a timer.
 //! For errors it enters the books when it fails or ends, or once it has streamed for [`STREAM_SETTLES`]: a
-//! stream of hours is a success long before it closes. What the client breaks off is booked nowhere.
+//! stream of hours is a success long before it closes. What the client breaks off is no error; the marks it had passed by then stay booked.
 //!
 //! Invariant: an attempt is booked at most once per mark and at most once for errors, in the book of the epoch
 //! it was dispatched under.

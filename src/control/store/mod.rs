@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! forward:   write intent ─fsync─▶ publish ─▶ all workers acknowledge ─▶ settled = intent ─fsync─▶ tell the caller
-//! rollback:  publish ─▶ settled = rolled back, intent dropped ─fsync─▶ all workers acknowledge ─▶ tell the caller
+//! rollback:  publish ─▶ all workers acknowledge ─▶ settled = rolled back, intent dropped ─fsync─▶ tell the caller
 //! load:      state = settled; an unsettled intent is dropped
 //! ```
 //!
