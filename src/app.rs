@@ -1,9 +1,10 @@
 //! The composition root: builds both planes, starts them in order and ends them in order.
 //!
-//! Start: sockets first (the likeliest failure), then the store, then the first table, then the admin API,
-//! which is not ready until the last step: the workers. End: not ready, then no more accepts, then the in-flight requests, then judge, driver, store.
+//! Start: sockets first (the likeliest failure), then the store, then the first table, then the admin API, which is
+//! not ready until the last step is done: the workers. End: not ready, then no more accepts, then the requests in
+//! flight, then judge, driver, store.
 //!
-//! Invariant: nothing accepts a request before every worker has a table; the store closes last.
+//! Invariant: a worker accepts nothing before it has a table; the store closes last.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
