@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::client::{Api, share_of};
-use crate::support::load::{Load, Shape};
+use crate::support::load::{Load, Outcome, Shape};
 use crate::support::nginx::Nginx;
 use crate::support::teal::Teal;
 use crate::support::{millis, pick, quantile, until};
@@ -41,7 +41,7 @@ fn scene() -> Scene {
 fn a_rollout_comes_back_with_no_more_than_was_acknowledged() {
     let mut scene = scene();
     let mut dice = fastrand::Rng::with_seed(9);
-    let (mut back, mut inside) = (Vec::new(), 0);
+    let (mut back, mut inside, mut same) = (Vec::new(), 0, 0);
     let rounds = pick(3, 20);
     for round in 0..rounds {
         let mut api = scene.teal.api();
@@ -55,16 +55,20 @@ fn a_rollout_comes_back_with_no_more_than_was_acknowledged() {
         let was_moving = since + TELLING > PAUSE || acknowledged == 0.0;
         let untold = share == next && was_moving;
         inside += u32::from(untold);
+        same += u32::from(share == acknowledged);
         assert!(
             share <= acknowledged || untold,
             "round {round}: killed after {life:?} at {acknowledged} %, came back at {share} %: {shop}"
         );
     }
     let records = scene.load.stop();
+    let wrong: Vec<_> = records.iter().filter(|record| matches!(record.outcome, Outcome::Wrong(_))).collect();
+    assert!(wrong.is_empty(), "{} answers of a restarted process were no 200, such as {}", wrong.len(), wrong[0]);
     let good = records.iter().filter(|record| record.is_good()).count();
     println!(
         "kill9, rollouts: {rounds} kills, {good} of {} requests answered meanwhile; serving again p50 {:.0} ms, \
-         max {:.0} ms; back above what anybody was told: 0 ({inside} within a move)",
+         max {:.0} ms; back above what anybody was told: 0 ({inside} within a move), \
+         exactly there: {same}",
         records.len(),
         quantile(&back, 0.5),
         quantile(&back, 1.0),

@@ -25,6 +25,8 @@ struct Ending {
     cut: usize,
     unanswered: usize,
     swallowed: usize,
+    /// One that failed, in words.
+    example: Option<String>,
     unready_ms: f64,
     ended_ms: f64,
 }
@@ -32,14 +34,14 @@ struct Ending {
 #[test]
 fn what_is_in_flight_is_answered() {
     let sum = end_often("answers in two parts");
-    assert_eq!((sum.cut, sum.wrong, sum.swallowed), (0, 0, 0), "cut, wrong, swallowed");
+    assert_eq!((sum.cut, sum.wrong, sum.swallowed), (0, 0, 0), "cut, wrong, swallowed: {:?}", sum.example);
 }
 
 /// A client that was not told `Connection: close` may ask again on its connection, and must be answered.
 #[test]
 fn nobody_is_hung_up_on_without_notice() {
     let sum = end_often("requests on open connections");
-    assert_eq!(sum.unanswered, 0, "requests on open connections were closed without an answer");
+    assert_eq!(sum.unanswered, 0, "requests closed without an answer, such as {:?}", sum.example);
 }
 
 fn end_often(what: &str) -> Ending {
@@ -53,6 +55,7 @@ fn end_often(what: &str) -> Ending {
         sum.cut += ending.cut;
         sum.unanswered += ending.unanswered;
         sum.swallowed += ending.swallowed;
+        sum.example = sum.example.or(ending.example);
         sum.unready_ms = sum.unready_ms.max(ending.unready_ms);
         sum.ended_ms = sum.ended_ms.max(ending.ended_ms);
     }
@@ -91,6 +94,10 @@ fn tally(records: &[Record], slow: &Slow, signalled: Duration) -> Ending {
     let arrived = slow.arrived();
     let by_id: HashMap<u64, &Record> = records.iter().map(|record| (record.id, record)).collect();
     for record in records {
+        let is_refused = matches!(record.outcome, Outcome::Broken(Broken::Refused(_)));
+        if ending.example.is_none() && !record.is_good() && !is_refused {
+            ending.example = Some(format!("{record}, signalled at {signalled:?}"));
+        }
         ending.in_flight += usize::from(record.sent < signalled && record.done > signalled);
         match &record.outcome {
             Outcome::Good(_) => ending.answered += 1,

@@ -39,13 +39,16 @@ impl Answer {
 }
 
 /// Why there is no complete answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Broken {
     /// No connection.
+    #[error("refused: {0}")]
     Refused(io::Error),
     /// The connection ended before the first byte of an answer: the request may be sent again.
+    #[error("unanswered: {0}")]
     Unanswered(String),
     /// The answer began and did not end.
+    #[error("cut: {0}")]
     Cut(String),
 }
 

@@ -3,6 +3,7 @@
 //! The peers answer `POOL ID PADDING`, so that a record says which pool answered, and an answer that belongs to
 //! another request, or is not whole, is a failure.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -38,13 +39,16 @@ impl Origin {
 }
 
 /// What became of a request.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Outcome {
     /// 200 and the whole, right body, from this pool.
+    #[error("from {0}")]
     Good(String),
     /// Any other answer.
+    #[error("answered {0}")]
     Wrong(String),
     /// The connection broke.
+    #[error("{0}")]
     Broken(Broken),
 }
 
@@ -61,6 +65,13 @@ pub struct Record {
 impl Record {
     pub fn is_good(&self) -> bool {
         matches!(self.outcome, Outcome::Good(_))
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = if self.post { "POST" } else { "GET" };
+        write!(f, "{method} {}, sent at {:?}, after {:?}: {}", self.id, self.sent, self.done - self.sent, self.outcome)
     }
 }
 

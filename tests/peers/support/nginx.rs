@@ -50,7 +50,7 @@ impl Nginx {
         std::fs::write(folder.join("nginx.conf"), text).unwrap();
         let prefix = format!("{}/", folder.display());
         let log = std::fs::File::create(folder.join("stderr.log")).unwrap();
-        let mut command = Command::new(peer("nginx", "nginx-light"));
+        let mut command = Command::new(peer("nginx", "nginx"));
         command.args(["-p", &prefix, "-e", "error.log", "-c", "nginx.conf"]).stdin(Stdio::null());
         let process = Process::start(command.stdout(Stdio::null()).stderr(log));
         let mut nginx = Nginx { address, folder, process };
