@@ -183,24 +183,19 @@ mod tests {
         let say = |steps: &[Step]| -> Vec<(usize, String)> {
             Plan::problems(steps).into_iter().map(|(at, problem)| (at, problem.to_string())).collect()
         };
-        let table: &[(&[Step], &[(usize, &str)])] = &[
-            (&[], &[(0, "the plan has no steps")]),
-            (&[weight(0), weight(1)], &[(0, "a weight of 0 % moves nothing")]),
-            (
-                &[weight(9), weight(9), weight(5)],
-                &[(1, "9% does not rise above the 9% before it"), (2, "5% does not rise above the 9% before it")],
-            ),
-            (&[analyze(60, None), weight(5)], &[(0, "before the first weight there is nothing to wait for")]),
-            (
-                &[weight(100), analyze(60, Some(30))],
-                &[(1, "at 100 % the rollout is over"), (1, "the deadline comes before the dwell of 1m is over")],
-            ),
-        ];
-        for (steps, expected) in table {
+        type Found = (usize, &'static str);
+        let check = |steps: &[Step], expected: &[Found]| {
             let expected: Vec<_> = expected.iter().map(|(at, text)| (*at, (*text).to_owned())).collect();
             assert_eq!(say(steps), expected);
             assert!(Plan::new(steps.to_vec(), OnInconclusive::Hold).is_err());
-        }
+        };
+        check(&[], &[(0, "the plan has no steps")]);
+        check(&[weight(0), weight(1)], &[(0, "a weight of 0 % moves nothing")]);
+        let (equal, falls) = ("9% does not rise above the 9% before it", "5% does not rise above the 9% before it");
+        check(&[weight(9), weight(9), weight(5)], &[(1, equal), (2, falls)]);
+        check(&[analyze(60, None), weight(5)], &[(0, "before the first weight there is nothing to wait for")]);
+        let (over, soon) = ("at 100 % the rollout is over", "the deadline comes before the dwell of 1m is over");
+        check(&[weight(100), analyze(60, Some(30))], &[(1, over), (1, soon)]);
         let long: Vec<Step> = (1..=65).map(weight).collect();
         assert_eq!(Plan::problems(&long), [(MAX_STEPS, PlanProblem::TooLong(65))]);
         assert_eq!(Plan::problems(&long[..MAX_STEPS]), []);
