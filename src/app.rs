@@ -91,8 +91,8 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     }
     let admin = settings.admin.as_ref().map(|admin| bind_admin(admin.listen)).transpose()?;
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
-    let access = Log::start(&settings.access_log).map_err(StartError::AccessLog)?;
     let (store, loaded) = open(&settings.state).map_err(StartError::State)?;
+    let access = Log::start(&settings.access_log).map_err(StartError::AccessLog)?;
     let journal = Journal::spawn(store)?;
 
     let plane = Arc::new(Plane::new(workers));
@@ -129,7 +129,10 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
         stop_control,
         shutdown: settings.shutdown,
     };
-    running.come_up()?;
+    if let Err(error) = running.come_up() {
+        running.shutdown();
+        return Err(error.into());
+    }
     Ok(running)
 }
 

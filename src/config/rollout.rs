@@ -1,26 +1,13 @@
-//! A service's rollout plan.
-//!
-//! A plan whose last weight is below 100 % is completed by a final 100 %: every rollout ends with all traffic on one
-//! pool, and whoever wants to stay at 10 % says so by a pause.
-
-use std::time::Duration;
+//! A service's rollout plan: read step by step, judged as a whole by [`Plan::problems`].
 
 use super::report::{Problem, Span};
 use super::section::Value;
-use crate::domain::rollout::plan::{OnInconclusive, Pause, Plan, Step};
-use crate::domain::split::Share;
+use super::yaml::Kind;
+use crate::domain::rollout::plan::{DEFAULT_DWELL, MAX_STEPS, OnInconclusive, Pause, Plan, PlanProblem, Step, WAIT};
 
 pub(super) const ROLLOUT: &[&str] = &["steps", "on_inconclusive"];
 pub(super) const STEP: &[&str] = &["weight", "analyze", "pause"];
 pub(super) const ANALYZE: &[&str] = &["dwell", "deadline"];
-
-/// Steps of a plan: more than anyone watches.
-const MAX_STEPS: usize = 64;
-/// Waits are bounded at a month, so that a rollout cannot be forgotten for longer.
-const MAX_WAIT: Duration = Duration::from_secs(30 * 86_400);
-const MIN_WAIT: Duration = Duration::from_millis(100);
-/// The dwell of an `analyze` that names only a deadline.
-const DEFAULT_DWELL: Duration = Duration::from_secs(60);
 
 /// Reads a plan.
 pub(super) fn rollout(value: Value<'_>) -> Option<Plan> {
@@ -33,76 +20,66 @@ pub(super) fn rollout(value: Value<'_>) -> Option<Plan> {
     })
 }
 
+/// A step and where it stands: as a whole, and its deadline if it has one.
+struct Placed {
+    step: Step,
+    at: Span,
+    deadline: Span,
+}
+
 fn steps(value: Value<'_>) -> Option<Vec<Step>> {
-    let mut items = value.items(MAX_STEPS, "a list of steps")?.peekable();
-    if items.peek().is_none() {
-        return value.refuse(plan(value, "the plan has no steps", "leave `steps` out for the default plan"));
-    }
-    let mut steps = Vec::new();
-    let mut reached: Option<(Share, Span)> = None;
-    for item in items {
-        let Some(step) = step(item) else { continue };
-        match (&step, reached) {
-            (Step::Weight(share), Some((last, at))) if *share <= last => {
-                let message = format!("{share} does not rise above the {last} before it");
-                item.input.report(plan(item, message, "weights rise from step to step").related(at, "this weight"));
-            }
-            (Step::Weight(share), _) => reached = Some((*share, item.node.span)),
-            (_, None) => {
-                let message = "before the first weight there is nothing to wait for";
-                item.input.report(plan(item, message, "begin with a weight such as `weight: 1%`"));
-            }
-            (_, Some((Share::ALL, at))) => {
-                let message = "at 100 % the rollout is over";
-                item.input
-                    .report(plan(item, message, "put this step before the last weight").related(at, "it ends here"));
-            }
-            _ => {}
+    let placed: Vec<Placed> = value.items(MAX_STEPS, "a list of steps")?.filter_map(step).collect();
+    let is_empty = matches!(&value.node.kind, Kind::List(items) if items.is_empty());
+    let steps: Vec<Step> = placed.iter().map(|placed| placed.step.clone()).collect();
+    // Steps that could not be read are problems already, and leave no plan to judge if all of them are.
+    let problems = if steps.is_empty() && !is_empty { Vec::new() } else { Plan::problems(&steps) };
+    problems.into_iter().for_each(|(index, problem)| value.input.report(report(value, &placed, index, problem)));
+    Plan::new(steps, OnInconclusive::default()).ok().map(|plan| plan.steps)
+}
+
+fn report(value: Value<'_>, placed: &[Placed], index: usize, problem: PlanProblem) -> Problem {
+    let at = |index: usize| placed.get(index).map_or(value.node.span, |placed| placed.at);
+    let (span, help) = match problem {
+        PlanProblem::NoSteps | PlanProblem::TooLong(_) => (value.node.span, "leave `steps` out for the default plan"),
+        PlanProblem::NoWeight => (at(index), "begin with a small one such as `1%`"),
+        PlanProblem::NotRising { .. } => (at(index), "weights rise from step to step"),
+        PlanProblem::NothingToWaitFor => (at(index), "begin with a weight such as `weight: 1%`"),
+        PlanProblem::Over { .. } => (at(index), "put this step before the last weight"),
+        PlanProblem::DeadlineTooSoon { .. } => {
+            (placed[index].deadline, "a deadline is counted from the step's beginning")
         }
-        steps.push(step);
+    };
+    let told = Problem::new("plan", span, problem.to_string()).help(help);
+    match problem {
+        PlanProblem::NotRising { at: last, .. } => told.related(at(last), "this weight"),
+        PlanProblem::Over { at: last } => told.related(at(last), "it ends here"),
+        _ => told,
     }
-    if reached.is_none_or(|(share, _)| share < Share::ALL) {
-        steps.push(Step::Weight(Share::ALL));
-    }
-    Some(steps)
 }
 
-fn plan(value: Value<'_>, message: impl Into<String>, help: &str) -> Problem {
-    value.problem("plan", message).help(help)
-}
-
-fn step(item: Value<'_>) -> Option<Step> {
+fn step(item: Value<'_>) -> Option<Placed> {
     if !item.is_mapping() {
         return item.wrong_type("steps such as `weight: 10%`, `analyze: 2m` or `pause: approve`");
     }
     let what = item.section(STEP)?.only()?;
-    match what.name {
-        "weight" => weight(what).map(Step::Weight),
-        "analyze" => analyze(what),
+    let at = item.node.span;
+    let step = match what.name {
+        "weight" => what.share().map(Step::Weight),
+        "analyze" => return analyze(what).map(|(step, deadline)| Placed { step, at, deadline }),
         _ if what.is("approve") => Some(Step::Pause(Pause::UntilApproved)),
-        _ => what.duration(MIN_WAIT..=MAX_WAIT).map(|time| Step::Pause(Pause::For(time))),
-    }
+        _ => what.duration(WAIT).map(|time| Step::Pause(Pause::For(time))),
+    };
+    step.map(|step| Placed { step, at, deadline: at })
 }
 
-fn weight(value: Value<'_>) -> Option<Share> {
-    let share = value.share()?;
-    match share.is_none() {
-        true => value.refuse(plan(value, "a weight of 0 % moves nothing", "begin with a small one such as `1%`")),
-        false => Some(share),
-    }
-}
-
-fn analyze(value: Value<'_>) -> Option<Step> {
+/// An analysis, and where its deadline stands.
+fn analyze(value: Value<'_>) -> Option<(Step, Span)> {
     if !value.is_mapping() {
-        return value.duration(MIN_WAIT..=MAX_WAIT).map(|dwell| Step::Analyze { dwell, deadline: None });
+        return value.duration(WAIT).map(|dwell| (Step::Analyze { dwell, deadline: None }, value.at));
     }
     let section = value.section(ANALYZE)?;
-    let dwell = section.or("dwell", DEFAULT_DWELL, |v| v.duration(MIN_WAIT..=MAX_WAIT));
-    let deadline = section.read("deadline", |v| v.duration(MIN_WAIT..=MAX_WAIT));
-    if deadline.is_some_and(|deadline| deadline < dwell) {
-        let at = section.field("deadline").map_or(value.at, |deadline| deadline.node.span);
-        let message = format!("the deadline comes before the dwell of {} is over", humantime::format_duration(dwell));
-        value.input.report(Problem::new("plan", at, message).help("a deadline is counted from the step's beginning"));
-    }
-    Some(Step::Analyze { dwell, deadline })
+    let dwell = section.or("dwell", DEFAULT_DWELL, |v| v.duration(WAIT));
+    let deadline = section.read("deadline", |v| v.duration(WAIT));
+    let at = section.field("deadline").map_or(value.at, |deadline| deadline.node.span);
+    Some((Step::Analyze { dwell, deadline }, at))
 }

@@ -4,6 +4,7 @@
 
 #![allow(unreachable_pub, reason = "one binary: `pub` here means between its files")]
 
+mod admin;
 mod forwarding;
 mod lifecycle;
 mod reload;

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
+use tokio::task::JoinSet;
+
 use super::{Driver, millis, nearest};
 use crate::bridge::endpoint::Health;
 use crate::clock::{self, Micros};
@@ -221,20 +223,32 @@ impl Driver {
         Err(Refusal::Unhealthy { pool: pool.to_owned(), detail: detail.join(", ") })
     }
 
-    /// Asks every endpoint of a pool right now; one that answers is enough.
+    /// Asks every endpoint of a pool right now, all at once; one that answers is enough.
     pub(super) async fn check_answers(&self, service: &str, pool: &str) -> Result<(), Refusal> {
         let Some(health) = self.definition(service).map(|service| service.health.clone()) else { return Ok(()) };
         if health.probe == Probe::Off {
             return Ok(());
         }
-        let mut problems = Vec::new();
+        let mut asked = JoinSet::new();
         for endpoint in self.endpoints(service, pool) {
-            match health::check(&endpoint, &health).await {
-                Ok(()) if endpoint.health() != Health::Unhealthy => return Ok(()),
-                Ok(()) => problems.push(format!("{} only just answers again", endpoint.address)),
-                Err(problem) => problems.push(format!("{}: {problem}", endpoint.address)),
+            let health = health.clone();
+            asked.spawn(async move {
+                match health::check(&endpoint, &health).await {
+                    Ok(()) if endpoint.health() != Health::Unhealthy => Ok(()),
+                    Ok(()) => Err(format!("{} only just answers again", endpoint.address)),
+                    Err(problem) => Err(format!("{}: {problem}", endpoint.address)),
+                }
+            });
+        }
+        let mut problems = Vec::new();
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(problem)) => problems.push(problem),
+                Err(_) => problems.push("its check ended early".to_owned()),
             }
         }
+        problems.sort();
         Err(Refusal::Unhealthy { pool: pool.to_owned(), detail: problems.join("; ") })
     }
 

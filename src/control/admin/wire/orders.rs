@@ -1,29 +1,23 @@
 //! From the JSON of requests to the control plane's plain types: what is said must make sense.
 //!
-//! The rules of a plan are those of the configuration file.
-//!
 //! Invariant: what is returned as good satisfies the invariants of `domain::split` and `domain::rollout::plan`.
 
-use std::ops::RangeInclusive;
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::control::admin::wire::{
     Action, Analyze, Bounds, Deploy, OnInconclusive, Plan, Rollback, Step, Verb, Weights,
 };
 use crate::control::command::{self, Act, Refusal};
-use crate::domain::rollout::plan;
+use crate::domain::rollout::plan::{self, DEFAULT_DWELL, MAX_STEPS, PlanProblem, WAIT};
 use crate::domain::split::Share;
 
-/// Steps of a plan: more than anyone watches.
-const MAX_STEPS: usize = 64;
-/// Waits are bounded at a month, so that a rollout cannot be forgotten for longer.
-const WAIT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30 * 86_400);
 /// A reason is a sentence or two: it is kept in the history for ever.
 const MAX_REASON: usize = 500;
 
 /// The dwell of an analysis that names only a deadline.
 pub(super) fn default_dwell() -> String {
-    "1m".to_owned()
+    humantime::format_duration(DEFAULT_DWELL).to_string()
 }
 
 impl Weights {
@@ -102,53 +96,31 @@ impl Plan {
     /// # Errors
     /// When there are no steps or too many, weights do not rise, or a wait is out of bounds.
     pub fn resolve(&self) -> Result<plan::Plan, Refusal> {
-        if self.steps.is_empty() || self.steps.len() > MAX_STEPS {
-            return Err(invalid(format!("a plan has 1 to {MAX_STEPS} steps, not {}", self.steps.len())));
-        }
-        let mut steps = Vec::with_capacity(self.steps.len() + 1);
-        let mut reached = Share::NONE;
-        for (at, step) in self.steps.iter().enumerate() {
-            let step = step_after(reached, step).map_err(|why| invalid(format!("step {}: {why}", at + 1)))?;
-            if let plan::Step::Weight(share) = step {
-                reached = share;
-            }
-            steps.push(step);
-        }
-        if reached < Share::ALL {
-            steps.push(plan::Step::Weight(Share::ALL));
-        }
+        let at = |index: usize, why: &dyn Display| invalid(format!("step {}: {why}", index + 1));
+        let read = |(index, step)| step_of(step).map_err(|why| at(index, &why));
+        // What is too long is not read to its end.
+        let steps = self.steps.iter().take(MAX_STEPS + 1).enumerate().map(read).collect::<Result<_, _>>()?;
         let on_inconclusive = match self.on_inconclusive {
             OnInconclusive::Hold => plan::OnInconclusive::Hold,
             OnInconclusive::Rollback => plan::OnInconclusive::Rollback,
         };
-        Ok(plan::Plan { steps, on_inconclusive })
+        plan::Plan::new(steps, on_inconclusive).map_err(|(index, problem)| match problem {
+            PlanProblem::NoSteps | PlanProblem::TooLong(_) => invalid(problem.to_string()),
+            _ => at(index, &problem),
+        })
     }
 }
 
-/// One step, given the share that the steps before it reach.
-fn step_after(reached: Share, step: &Step) -> Result<plan::Step, String> {
-    let step = match step {
+fn step_of(step: &Step) -> Result<plan::Step, String> {
+    Ok(match step {
         Step::Weight(share) => plan::Step::Weight(share_of(share)?),
         Step::Analyze(Analyze::Dwell(dwell)) => plan::Step::Analyze { dwell: wait(dwell)?, deadline: None },
         Step::Analyze(Analyze::Bounded(Bounds { dwell, deadline })) => {
-            let (dwell, deadline) = (wait(dwell)?, deadline.as_deref().map(wait).transpose()?);
-            if deadline.is_some_and(|deadline| deadline < dwell) {
-                return Err("the deadline comes before the dwell is over".to_owned());
-            }
-            plan::Step::Analyze { dwell, deadline }
+            plan::Step::Analyze { dwell: wait(dwell)?, deadline: deadline.as_deref().map(wait).transpose()? }
         }
         Step::Pause(until) if until == "approve" => plan::Step::Pause(plan::Pause::UntilApproved),
         Step::Pause(time) => plan::Step::Pause(plan::Pause::For(wait(time)?)),
-    };
-    match step {
-        plan::Step::Weight(share) if share <= reached => {
-            Err(format!("{share} does not rise above the {reached} before it"))
-        }
-        plan::Step::Weight(_) => Ok(step),
-        _ if reached.is_none() => Err("before the first weight there is nothing to wait for".to_owned()),
-        _ if reached == Share::ALL => Err("at 100% the rollout is over".to_owned()),
-        _ => Ok(step),
-    }
+    })
 }
 
 fn share_of(text: &str) -> Result<Share, String> {

@@ -45,8 +45,8 @@ async fn play(rig: &Rig, disk: &Disk, variant: Variant, told: &mut Promises) -> 
         };
     }
     macro_rules! reach {
-        ($phase:pat) => {{
-            let reached = rig.until(|| disk.is_dead() || matches!(rig.phase(), $phase)).await;
+        ($phase:expr) => {{
+            let reached = rig.until(|| disk.is_dead() || rig.phase() == $phase).await;
             assert!(reached, "stuck at {:?}", rig.phase());
             if disk.is_dead() {
                 return false;
