@@ -5,7 +5,7 @@
 //!
 //! Invariant: a worker reports a version only after it can no longer dispatch by an older one.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,6 +17,7 @@ use crate::bridge::counters::PerWorker;
 pub struct Roster {
     workers: PerWorker<Member>,
     reported: Notify,
+    ending: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -37,7 +38,12 @@ pub struct Stragglers {
 impl Roster {
     /// A roster of `workers`, none of which has seen a table.
     pub fn new(workers: usize) -> Roster {
-        Roster { workers: PerWorker::new(workers), reported: Notify::new(), draining: AtomicBool::new(false) }
+        Roster {
+            workers: PerWorker::new(workers),
+            reported: Notify::new(),
+            ending: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        }
     }
 
     /// Wakes every worker to look at the table, or at [`Roster::is_draining`].
@@ -56,8 +62,19 @@ impl Roster {
         self.reported.notify_waiters();
     }
 
+    /// Announces the end: requests are still taken, but every answer asks its client to connect anew elsewhere.
+    pub fn end(&self) {
+        self.ending.store(true, SeqCst);
+    }
+
+    /// See [`Roster::end`]. Read once per answer: a flag that is written once costs its readers nothing.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Relaxed)
+    }
+
     /// Tells every worker to stop accepting and to finish what it has.
     pub fn drain(&self) {
+        self.end();
         self.draining.store(true, SeqCst);
         self.wake_all();
     }

@@ -82,12 +82,12 @@ impl Controller {
 
     /// True once the process ends, the time before it refuses connections included.
     pub fn is_ending(&self) -> bool {
-        self.plane.roster.is_draining() || self.shared.ending.load(SeqCst)
+        self.plane.roster.is_draining() || self.plane.roster.is_ending()
     }
 
     /// Readiness fails from now on.
     pub fn not_ready(&self) {
-        self.shared.ending.store(true, SeqCst);
+        self.plane.roster.end();
     }
 
     /// True if the last reload was taken (or none was tried).

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use http::HeaderValue;
 use hyper::server::conn::http1;
@@ -26,6 +27,10 @@ use crate::proxy::pipeline;
 use crate::proxy::tunnel::{self, Tunnel};
 use crate::proxy::worker::Worker;
 
+/// While draining, how long an idle connection is kept for a request that may be on its way: it is answered, and the
+/// answer says that it was the last. Closing at once would hang up on clients that were never told.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// What the worker knows of one client connection.
 pub struct Client {
     /// The other end.
@@ -36,11 +41,14 @@ pub struct Client {
     phase: Cell<Phase>,
     since: Cell<Micros>,
     cut: Cell<bool>,
+    over: Cell<bool>,
     tunnel: RefCell<Option<Tunnel>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Connected, and nothing said yet.
+    Fresh,
     /// Between requests.
     Idle,
     /// Inside a request head.
@@ -56,9 +64,10 @@ impl Client {
             peer,
             forwarded_for: HeaderValue::try_from(text).expect("an address is visible ASCII"),
             waker: RefCell::default(),
-            phase: Cell::new(Phase::Head),
+            phase: Cell::new(Phase::Fresh),
             since: Cell::new(clock::now()),
             cut: Cell::default(),
+            over: Cell::default(),
             tunnel: RefCell::default(),
         }
     }
@@ -86,20 +95,28 @@ impl Client {
         *self.tunnel.borrow_mut() = Some(tunnel);
     }
 
-    /// Cuts the connection if it has been silent for too long.
-    pub fn sweep(&self, now: Micros, limits: &settings::Client) {
-        let limit = match self.phase.get() {
+    /// Cuts the connection if it has been silent for too long; closes an idle one politely while draining.
+    pub fn sweep(&self, now: Micros, limits: &settings::Client, draining: Option<Micros>) {
+        let (idle, limit) = match self.phase.get() {
             Phase::Busy => return,
-            Phase::Idle => limits.keep_alive,
-            Phase::Head => limits.head_timeout,
+            Phase::Fresh => (true, limits.head_timeout),
+            Phase::Idle => (true, limits.keep_alive),
+            Phase::Head => (false, limits.head_timeout),
         };
-        if now > self.since.get().after(limit) && !self.cut.replace(true) {
+        let since = self.since.get();
+        if let Some(began) = draining.filter(|_| idle)
+            && now > began.max(since).after(LINGER)
+            && !self.over.replace(true)
+        {
+            self.wake();
+        }
+        if now > since.after(limit) && !self.cut.replace(true) {
             self.wake();
         }
     }
 
     fn read(&self, bytes: usize) {
-        if bytes > 0 && self.phase.get() == Phase::Idle {
+        if bytes > 0 && matches!(self.phase.get(), Phase::Idle | Phase::Fresh) {
             self.phase.set(Phase::Head);
             self.since.set(clock::now());
         }
@@ -131,7 +148,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let mut told = false;
     let ended = std::future::poll_fn(|cx| {
         client.register(cx.waker());
-        if worker.is_draining() && !std::mem::replace(&mut told, true) {
+        if client.over.get() && !std::mem::replace(&mut told, true) {
             Pin::new(&mut connection).graceful_shutdown();
         }
         Pin::new(&mut connection).poll(cx)

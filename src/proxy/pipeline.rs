@@ -10,8 +10,8 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{HeaderValue, SET_COOKIE};
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue, SET_COOKIE};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::bridge::endpoint::Endpoint;
@@ -58,10 +58,15 @@ pub async fn handle(
         });
     }
     let ending = Ending::new(&worker, &client, line);
-    Ok(match answered {
+    let mut response = match answered {
         Ok(answer) => forwarder::deliver(answer, &client, ending).await,
         Err(fault) => fault.response(&id, ending),
-    })
+    };
+    if worker.plane.roster.is_ending() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // Told now, the client opens its next connection elsewhere; cut later, it might lose a request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// Goes round until an upstream answers or nothing more may be tried.

@@ -16,7 +16,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::bridge::table::{Plane, Table, WorkerTally};
-use crate::clock;
+use crate::clock::{self, Micros};
 use crate::domain::retry::Budget;
 use crate::proxy::access::AccessBuffer;
 use crate::proxy::connection::Client;
@@ -57,7 +57,7 @@ pub struct Worker {
     snapshot: RefCell<Rc<Snapshot>>,
     random: Cell<u64>,
     turn: Cell<u64>,
-    draining: Cell<bool>,
+    draining: Cell<Option<Micros>>,
     quiet: Cell<bool>,
     stirred: Notify,
     emptied: Notify,
@@ -106,8 +106,7 @@ async fn watch(worker: &Rc<Worker>) {
         worker.plane.roster.woken(worker.index).await;
         worker.take_up();
     }
-    worker.draining.set(true);
-    worker.clients.borrow().iter().for_each(|(_, client)| client.wake());
+    worker.draining.set(Some(clock::now()));
     // Tables still change while the last requests end: rollbacks included.
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
@@ -133,7 +132,11 @@ async fn sweep(worker: Rc<Worker>) {
             housekeeping = now;
             worker.connections.sweep(now);
             let table = worker.snapshot();
-            worker.clients.borrow().iter().for_each(|(_, client)| client.sweep(now, &table.table.client));
+            worker
+                .clients
+                .borrow()
+                .iter()
+                .for_each(|(_, client)| client.sweep(now, &table.table.client, worker.draining.get()));
         }
         if let Some(access) = &worker.access {
             access.flush(&worker.tally().log_dropped);
@@ -202,7 +205,7 @@ impl Worker {
 
     /// No new requests: answer what is there and close.
     pub fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.draining.get().is_some()
     }
 
     /// Something is in flight: sweep at full pace.

@@ -104,8 +104,6 @@ pub struct Shared {
     pub rollbacks: Mutex<(u64, u64)>,
     /// False after a refused reload.
     pub reload_refused: AtomicBool,
-    /// The process is ending: readiness fails.
-    pub ending: AtomicBool,
 }
 
 /// Where the settings come from, to be read again.
