@@ -126,10 +126,11 @@ async fn a_reload_keeps_a_rollback_that_was_published_before_it() {
     changed.client.max_headers = 11;
     let rig = Rig::with(&disk, Some(Box::new(move || Ok(changed.clone())))).await.unwrap();
     rig.weigh(10).await.unwrap();
-    // In the order of the queue: the reload comes first, but the rollback is published when it is asked for.
-    let (reloaded, back) = tokio::join!(rig.controller.reload("ann"), rig.controller.rollback(SHOP, "ann", ""));
-    assert!(reloaded.unwrap().changed && back.is_ok());
-    assert_eq!(*rig.seen.lock().unwrap(), [blue(0), blue(10), blue(0)]);
+    // As the judge does: it publishes, and its word of it comes to the driver after the reload.
+    rig.publisher.revert(SHOP).unwrap();
+    assert!(rig.controller.reload("ann").await.unwrap().changed);
+    assert_eq!(rig.published(), blue(0));
+    rig.controller.rollback(SHOP, "ann", "").await.unwrap();
     assert_eq!((rig.published(), durable(&disk).0), (blue(0), blue(0)));
 }
 
