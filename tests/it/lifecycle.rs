@@ -112,7 +112,7 @@ fn a_shutdown_under_load_fails_no_request_that_was_begun() {
                     })
                 })
                 .collect();
-            thread::sleep(Duration::from_millis(100));
+            crate::support::pace(Duration::from_millis(100));
             teal.shutdown();
             drop(stop);
             let ended: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();

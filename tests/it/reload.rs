@@ -180,7 +180,7 @@ fn a_folder_that_is_never_quiet_is_read_all_the_same_and_a_refusal_is_told_once(
         let noise = scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::SeqCst) {
                 fs::write(folder.join("noise.log"), "x").unwrap();
-                std::thread::sleep(std::time::Duration::from_millis(5));
+                crate::support::pace(std::time::Duration::from_millis(5));
             }
         });
         site.rename("nonsense");

@@ -60,7 +60,7 @@ fn a_bad_release_is_rolled_back_with_code_3() {
     let teal = shop(folder.path(), &green, &blue, "{weight: 20%}, {analyze: {dwell: 1m, deadline: 2m}}");
     let load = Load::start(teal.listen, LOAD);
     // The judge learns what the baseline is like before it may compare.
-    std::thread::sleep(Duration::from_secs(1));
+    crate::support::pace(Duration::from_secs(1));
     let begin = Instant::now();
     let output = teal.cli(&["deploy", "shop", "--to", "green", "--wait", "--timeout", "40s"]);
     let took = millis(begin.elapsed());

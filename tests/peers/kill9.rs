@@ -139,7 +139,7 @@ fn watch_and_kill(teal: &mut Teal, api: &mut Api, life: Duration) -> (f64, Durat
         if now != share {
             (share, since) = (now, Instant::now());
         }
-        std::thread::sleep(Duration::from_millis(1));
+        crate::support::pace(Duration::from_millis(1));
     }
     teal.kill();
     (share, since.elapsed())
@@ -168,7 +168,7 @@ fn weigh_until_killed(teal: &mut Teal, life: Duration, dice: &mut fastrand::Rng)
                 (last, count) = (Some(f64::from(share)), count + 1);
             }
         });
-        std::thread::sleep(life);
+        crate::support::pace(life);
         killed.store(true, Relaxed);
         teal.kill();
         writer.join().unwrap()

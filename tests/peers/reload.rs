@@ -98,7 +98,7 @@ fn a_busy_log_beside_the_file_does_not_hide_its_change() {
     let teal = Teal::shop(folder.path(), &blue.url(), &blue.url(), "guard: observe", "access_log: access.log");
     let before = version(&teal);
     let mut wrk = wrk(&folder.path().join("wrk.txt"), 2, &teal);
-    std::thread::sleep(Duration::from_millis(300));
+    crate::support::pace(Duration::from_millis(300));
     let good = std::fs::read_to_string(&teal.file).unwrap();
     replace(&teal.file, &good.replace("guard: observe", "guard: hold"));
     until("the changed file is read while the log is written", LIMIT, || (version(&teal) > before).then_some(()));

@@ -76,7 +76,7 @@ fn end_once(round: u64) -> Ending {
     let shape = Shape { connections: CONNECTIONS, pace: Duration::ZERO, reconnects: false };
     let load = Load::start(teal.listen, shape);
     let mut probe = Client::connect(teal.admin).unwrap();
-    std::thread::sleep(Duration::from_millis(450 + round * 13));
+    crate::support::pace(Duration::from_millis(450 + round * 13));
 
     let (signalled, began) = (load.origin.elapsed(), Instant::now());
     teal.process().signal("TERM");

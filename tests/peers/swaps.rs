@@ -68,7 +68,7 @@ fn run(setting: &Setting) {
     // Green closes its connections often and so is the slower one: the judge may see that, but not act.
     let teal = Teal::shop(folder.path(), &blue.url(), &green.url(), "guard: observe", "");
     let load = Load::start(teal.listen, Shape { connections: 64, pace: setting.pace, reconnects: true });
-    std::thread::sleep(Duration::from_millis(300));
+    crate::support::pace(Duration::from_millis(300));
     let (changes, swaps) = order(&mut teal.api(), setting, load.origin);
     let origin = load.origin;
     let records = load.stop();
@@ -102,7 +102,7 @@ fn order(api: &mut Api, setting: &Setting, origin: Origin) -> (Vec<Change>, Vec<
         let acknowledged = origin.elapsed();
         assert_eq!(answer.status, 200, "{}", answer.text());
         let workers_us = answer.json()["acknowledged_us"].as_f64().unwrap();
-        std::thread::sleep(gap);
+        crate::support::pace(gap);
         Change { green, begin, acknowledged, workers_us }
     };
     let changes = (0..setting.changes).map(|_| give(dice.u32(1..100), setting.change_gap)).collect();

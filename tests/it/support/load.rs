@@ -78,6 +78,6 @@ fn run(address: SocketAddr, counts: &Counts) {
             // Whether the connection is still of use is not this test's question.
             client = None;
         }
-        std::thread::sleep(PACE);
+        super::pace(PACE);
     }
 }

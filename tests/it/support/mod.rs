@@ -4,3 +4,8 @@ pub mod client;
 pub mod load;
 pub mod teal;
 pub mod upstream;
+
+/// Waits as a part of what is played: the gap between two requests, a slow answer. Never for something to happen.
+pub fn pace(time: std::time::Duration) {
+    std::thread::sleep(time);
+}

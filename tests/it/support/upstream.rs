@@ -163,7 +163,7 @@ fn serve(stream: TcpStream, shared: &Shared) {
                 }
             }
             Act::Slowly(time, bytes) => {
-                std::thread::sleep(time);
+                super::pace(time);
                 if out.write_all(&bytes).is_err() {
                     return;
                 }

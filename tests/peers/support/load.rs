@@ -124,7 +124,7 @@ fn one(address: SocketAddr, shape: Shape, index: u64, origin: Origin, stop: &Ato
     for turn in 0u32.. {
         let due = first + shape.pace * turn;
         if let Some(early) = due.checked_duration_since(Instant::now()) {
-            std::thread::sleep(early);
+            super::pace(early);
         }
         if stop.load(Relaxed) {
             break;
@@ -144,7 +144,7 @@ fn one(address: SocketAddr, shape: Shape, index: u64, origin: Origin, stop: &Ato
             Err(broken) => Outcome::Broken(broken),
         };
         if matches!(outcome, Outcome::Broken(Broken::Refused(_))) {
-            std::thread::sleep(Duration::from_millis(5));
+            super::pace(Duration::from_millis(5));
         }
         records.push(Record { id, post, sent, done, outcome });
         if !keeps && !shape.reconnects {

@@ -43,7 +43,7 @@ pub fn until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>)
             return answer;
         }
         assert!(begin.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        pace(Duration::from_millis(2));
     }
 }
 
@@ -58,4 +58,9 @@ pub fn quantile(values: &[f64], q: f64) -> f64 {
 /// Milliseconds with their fraction.
 pub fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+/// Waits as a part of what is played: the gap between two requests, a slow answer. Never for something to happen.
+pub fn pace(time: std::time::Duration) {
+    std::thread::sleep(time);
 }

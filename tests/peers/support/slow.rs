@@ -24,9 +24,9 @@ impl Slow {
         Slow::scripted(move |id, out| {
             let begin = format!("{name} {id} ");
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{begin}", begin.len() + PADDING);
-            std::thread::sleep(wait(id) / 2);
+            super::pace(wait(id) / 2);
             out.write_all(head.as_bytes())?;
-            std::thread::sleep(wait(id) / 2);
+            super::pace(wait(id) / 2);
             out.write_all("x".repeat(PADDING).as_bytes())
         })
     }
