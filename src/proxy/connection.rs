@@ -130,10 +130,16 @@ impl Client {
     }
 }
 
-/// Serves one client connection until either side ends it.
-pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+/// Serves one client connection until either side ends it. It counts from the call on, not from the first poll, so
+/// that a drain never overlooks it.
+pub fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> {
     let client = Rc::new(Client::new(peer));
-    let _place = Place::take(&worker, &client);
+    let place = Place::take(&worker, &client);
+    drive(worker, client, stream, place)
+}
+
+async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, _place: Place) {
+    let peer = client.peer;
     let limits = worker.snapshot().table.client.clone();
     let io = TokioIo::new(Watched { stream, client: Rc::clone(&client) });
     let service =
@@ -167,18 +173,18 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
 }
 
 /// A connection's place among the worker's clients; given back however the task ends.
-struct Place<'a> {
-    worker: &'a Worker,
+struct Place {
+    worker: Rc<Worker>,
     key: usize,
 }
 
-impl<'a> Place<'a> {
-    fn take(worker: &'a Worker, client: &Rc<Client>) -> Place<'a> {
-        Place { worker, key: worker.join(client) }
+impl Place {
+    fn take(worker: &Rc<Worker>, client: &Rc<Client>) -> Place {
+        Place { worker: Rc::clone(worker), key: worker.join(client) }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.worker.leave(self.key);
         self.worker.plane.connections.fetch_sub(1, Relaxed);

@@ -72,6 +72,7 @@ pub fn accept(worker: Rc<Worker>, socket: StdListener) -> io::Result<impl Future
     })
 }
 
+/// With several workers the limit may be passed by one connection each: checking and counting are two steps.
 async fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let limit = worker.snapshot().table.client.max_connections;
     while worker.plane.connections.load(Relaxed) >= limit && !worker.is_draining() {

@@ -221,6 +221,14 @@ fn manual_weights_are_judged_every_time() {
 }
 
 #[test]
+fn a_plan_that_nobody_could_judge_is_refused() {
+    let pools = well();
+    let teal = pools.teal("guard: off\n");
+    let refusal = teal.deploy("green").unwrap_err();
+    assert!(matches!(&refusal, Refusal::Invalid(text) if text.contains("guard: off")), "{refusal:?}");
+}
+
+#[test]
 fn a_deploy_needs_an_endpoint_that_answers() {
     let pools = well();
     pools.green.crash();

@@ -5,9 +5,11 @@ use std::sync::PoisonError;
 
 use super::{Driver, millis_now};
 use crate::clock;
+use crate::config::settings::Guard;
 use crate::control::command::{Act, Deploy, Found, Refusal};
 use crate::control::state::{Finished, ServiceState};
 use crate::domain::rollout::machine::{Action, Event, Kind, Order, Rollout, UnixMillis};
+use crate::domain::rollout::plan::Step;
 use crate::domain::split::Share;
 
 /// Idempotency keys remembered; the oldest deploys' keys have long done their work.
@@ -36,6 +38,12 @@ impl Driver {
         self.check_answers(&service, &to).await?;
         let plan =
             plan.or_else(|| self.definition(&service).map(|service| service.rollout.clone())).unwrap_or_default();
+        let unjudged = self.definition(&service).is_some_and(|service| service.guard == Guard::Off);
+        if unjudged && plan.steps.iter().any(|step| matches!(step, Step::Analyze { .. })) {
+            let text = "the plan has analyze steps, but `guard: off` leaves nobody to pass them: use `observe`, or a plan of \
+                        weights and pauses";
+            return Err(Refusal::Invalid(text.to_owned()));
+        }
         let id = format!("{service}-{}-{:04x}", clock::wall_millis() / 1_000, fastrand::u16(..));
         let order = Order {
             id: id.clone(),

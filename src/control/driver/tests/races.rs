@@ -1,6 +1,7 @@
 //! Races and faults: a rollback against moves that are on their way, stuck workers, a failing journal, many writers.
 
 use super::*;
+use crate::clock;
 use crate::control::store::crash::Kept;
 use crate::domain::rollout::machine::{Cause, End};
 
@@ -32,9 +33,10 @@ async fn a_stuck_worker_is_named_in_time_and_the_split_before_is_published_again
     let rig = Rig::start(&disk).await.unwrap();
     rig.weigh(5).await.unwrap();
     rig.stick(true);
-    let began = tokio::time::Instant::now();
+    let began = clock::now();
     let refusal = rig.weigh(50).await.unwrap_err().to_string();
-    assert!(began.elapsed() <= ACKNOWLEDGE + TICK, "{:?}", began.elapsed());
+    let waited = clock::now().since(began);
+    assert!(u128::from(waited) <= (ACKNOWLEDGE + TICK).as_micros(), "{waited} us");
     assert_eq!(refusal, "not taken up in time by worker 1; the split before it was published again");
     assert_eq!((rig.published(), durable(&disk).0), (blue(5), blue(5)));
     // A rollback is published all the same, and durable, and says who has not taken it up.
@@ -88,7 +90,9 @@ async fn a_rollback_wins_over_a_move_that_a_stuck_worker_keeps_waiting() {
         let (forward, back) = tokio::join!(forward, back);
         assert!(back.is_err() && forward.is_err() != rollout, "{forward:?} {back:?}");
         let log = rig.seen.lock().unwrap().clone();
-        assert_eq!((log.last(), log.len()), (Some(&blue(0)), 4), "0, 5, then 25 or 50, and 0 for good: {log:?}");
+        // The journal has a thread of its own, so the rollback may also come before the move is published.
+        assert!(log.last() == Some(&blue(0)) && (3..=4).contains(&log.len()), "0, 5, perhaps 25 or 50, and 0: {log:?}");
+        assert_eq!(log[..2], [blue(0), blue(5)]);
         rig.stick(false);
         assert!(rig.until(|| durable(&disk) == (blue(0), None)).await, "{:?}", durable(&disk));
     }
