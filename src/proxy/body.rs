@@ -41,10 +41,14 @@ impl http_body::Body for Upload {
         let Upload::Stream { incoming, report } = self.get_mut() else {
             return Poll::Ready(None);
         };
-        let polled = Pin::new(incoming).poll_frame(cx);
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        report.waiting.set(polled.is_pending());
         match &polled {
             Poll::Ready(Some(Err(_))) => report.client_failed.set(true),
-            Poll::Ready(_) => report.moved.set(true),
+            Poll::Ready(frame) => {
+                report.moved.set(true);
+                report.done.set(frame.is_none() || incoming.is_end_stream());
+            }
             Poll::Pending => {}
         }
         polled
@@ -139,7 +143,7 @@ impl Download {
     }
 
     fn fail(&mut self, failure: Failure) -> EndedEarly {
-        if let Some((_, attempt)) = self.over.take() {
+        if let Some((_, attempt)) = self.over.take().filter(|(_, attempt)| !attempt.blames_client()) {
             attempt.fail(failure);
         }
         EndedEarly
@@ -159,10 +163,14 @@ impl Download {
             polled = Pin::new(&mut self.incoming).poll_frame(cx);
         }
         match polled {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                attempt.waits();
+                Poll::Pending
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 attempt.moved();
-                if self.incoming.is_end_stream() {
+                // Trailers are the end too; hyper does not ask again after them.
+                if frame.is_trailers() || self.incoming.is_end_stream() {
                     self.complete(worker);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -186,6 +194,9 @@ impl http_body::Body for Body {
             Source::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Source::Upstream(download) => download.poll_frame(cx, &ending.worker),
         };
+        if let Poll::Ready(Some(Err(_))) = &polled {
+            ending.client.cut_short();
+        }
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             ending.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
         }

@@ -15,17 +15,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Version};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::clock::{self, Micros};
 use crate::config::settings;
-use crate::proxy::pipeline;
 use crate::proxy::tunnel::{self, Tunnel};
 use crate::proxy::worker::Worker;
+use crate::proxy::{pipeline, recorder};
 
 /// While draining, how long an idle connection is kept for a request that may be on its way: it is answered, and the
 /// answer says that it was the last. Closing at once would hang up on clients that were never told.
@@ -42,6 +42,11 @@ pub struct Client {
     since: Cell<Micros>,
     cut: Cell<bool>,
     over: Cell<bool>,
+    given_up: Cell<bool>,
+    cut_short: Cell<bool>,
+    /// The version of the last request is HTTP/1.0, where the end of the connection may be the end of an answer.
+    is_old: Cell<bool>,
+    upload: RefCell<Option<Rc<recorder::Upload>>>,
     tunnel: RefCell<Option<Tunnel>>,
 }
 
@@ -68,6 +73,10 @@ impl Client {
             since: Cell::new(clock::now()),
             cut: Cell::default(),
             over: Cell::default(),
+            given_up: Cell::default(),
+            cut_short: Cell::default(),
+            is_old: Cell::default(),
+            upload: RefCell::default(),
             tunnel: RefCell::default(),
         }
     }
@@ -80,8 +89,29 @@ impl Client {
     }
 
     /// A request head is complete.
-    pub fn busy(&self) {
+    pub fn busy(&self, version: Version) {
         self.phase.set(Phase::Busy);
+        self.is_old.set(version == Version::HTTP_10);
+    }
+
+    /// Its body is on the way; what becomes of it decides how the connection is closed.
+    pub fn uploads(&self, upload: Option<Rc<recorder::Upload>>) {
+        *self.upload.borrow_mut() = upload;
+    }
+
+    /// The answer in progress ended early.
+    pub fn cut_short(&self) {
+        self.cut_short.set(true);
+    }
+
+    /// The client does not read: every further write fails, and with it the connection.
+    pub fn give_up(&self) {
+        self.given_up.set(true);
+        self.wake();
+    }
+
+    fn owes_upload(&self) -> bool {
+        self.upload.borrow().as_ref().is_some_and(|upload| !upload.done.get())
     }
 
     /// The answer is complete, or given up.
@@ -163,13 +193,29 @@ async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, _place
     let tunnel = client.tunnel.take();
     match (ended, tunnel) {
         (Ok(()), Some(tunnel)) => {
-            client.busy();
+            client.busy(Version::HTTP_11);
             let parts = connection.into_parts();
             tunnel::run(tunnel, parts.io.into_inner(), parts.read_buf, &worker).await;
         }
-        (Err(error), _) => tracing::debug!(%peer, %error, "client connection ended"),
+        (Err(error), _) => {
+            tracing::debug!(%peer, %error, "client connection ended");
+            if client.cut_short.get() && client.is_old.get() {
+                // A plain close would look like the end of the answer.
+                let stream = connection.into_parts().io.into_inner().stream;
+                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            }
+        }
+        (Ok(()), None) if client.owes_upload() => linger(connection.into_parts().io.into_inner().stream).await,
         (Ok(()), None) => {}
     }
+}
+
+/// Reads and drops what the client still sends: closing over unread bytes resets the connection, and the answer that
+/// explains the early end may be lost with it.
+async fn linger(mut stream: TcpStream) {
+    let mut sink = [0; 4_096];
+    let drained = async { while let Ok(1..) = stream.read(&mut sink).await {} };
+    let _ = tokio::time::timeout(LINGER, drained).await;
 }
 
 /// A connection's place among the worker's clients; given back however the task ends.
@@ -211,6 +257,9 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.client.given_up.get() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

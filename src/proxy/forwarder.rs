@@ -70,7 +70,8 @@ pub async fn send(
                 Ok(connection) => connection,
                 Err(error) => {
                     tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
-                    place.charge(worker.index, Failure::Connect);
+                    // By the present epoch: nobody reads the book of an old one that has nothing open any more.
+                    present(worker, place).charge(worker.index, Failure::Connect);
                     return Err(Setback::Failed { failure: Failure::Connect, repeat: Some(inbound) });
                 }
             },
@@ -88,6 +89,8 @@ pub async fn send(
                 return Err(Setback::Failed { failure: Failure::Reset, repeat: None });
             }
             Ok(response) => {
+                let owes = upload.as_ref().is_some_and(|upload| !upload.done.get());
+                connection.is_spent = owes || response.version() == http::Version::HTTP_10;
                 attempt.head(response.status().as_u16());
                 return Ok(Answer { response, connection, attempt, remember: None });
             }

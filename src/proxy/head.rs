@@ -28,6 +28,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const OUR_VIA: HeaderValue = HeaderValue::from_static("1.1 teal");
 const UPGRADE_TOKEN: HeaderValue = HeaderValue::from_static("upgrade");
@@ -98,6 +99,10 @@ pub fn accept(request: Request<Incoming>, client: &Client, id: &RequestId) -> Re
     let (body, upload) = if incoming.is_end_stream() {
         (Upload::Empty, None)
     } else {
+        if incoming.size_hint().exact().is_none() {
+            // Said outright: by itself hyper takes a GET for bodiless and would send up nothing.
+            parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
+        }
         let report = Rc::new(recorder::Upload::default());
         (Upload::Stream { incoming, report: Rc::clone(&report) }, Some(report))
     };
@@ -176,6 +181,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
                 | "proxy-authenticate"
                 | "proxy-authorization"
                 | "te"
+                | "trailer"
                 | "transfer-encoding"
                 | "upgrade"
         )
@@ -219,6 +225,10 @@ fn is_twin(name: &str) -> bool {
 /// Makes an upstream's head fit to be sent down. `tunnel` keeps the fields of the switch.
 pub fn downwards<B>(response: &mut Response<B>, tunnel: bool) {
     let headers = response.headers_mut();
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // The body was framed by the encoding; a length beside it is a lie (RFC 9112 section 6.3) that hyper would cut by.
+        headers.remove(CONTENT_LENGTH);
+    }
     let trailer = headers.get(TRAILER).cloned();
     drop_hop_by_hop(headers);
     if let Some(trailer) = trailer {

@@ -41,11 +41,14 @@ pub async fn handle(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    client.busy();
+    client.busy(request.version());
     let id = RequestId::of(request.headers(), &worker);
     let mut line = worker.access.as_ref().map(|_| begin_line(&request, &client, &id));
     let answered = match head::accept(request, &client, &id) {
-        Ok(inbound) => answer(&worker, &client, inbound, &mut line).await,
+        Ok(inbound) => {
+            client.uploads(inbound.upload.clone());
+            answer(&worker, &client, inbound, &mut line).await
+        }
         Err(fault) => Err(fault),
     };
     if matches!(answered, Err(Fault::BadRequest(_) | Fault::Method | Fault::NoService)) {

@@ -93,6 +93,8 @@ struct Entry {
     marked: u8,
     settled: bool,
     moved: bool,
+    /// The next byte of the answer is the upstream's to send.
+    waiting: bool,
     expired: bool,
 }
 
@@ -114,8 +116,12 @@ const _: () = assert!(MARKS <= 8, "one bit per mark");
 pub struct Upload {
     /// Bytes went up since the last sweep.
     pub moved: Cell<bool>,
-    /// The client broke off or sent nonsense: not the upstream's fault.
+    /// The client broke off, sent nonsense, or stalled: not the upstream's fault.
     pub client_failed: Cell<bool>,
+    /// The next byte is the client's to send.
+    pub waiting: Cell<bool>,
+    /// All of it went up.
+    pub done: Cell<bool>,
 }
 
 /// An attempt in flight. Dropping it without a word means the client went away: neutral.
@@ -146,6 +152,11 @@ impl InFlight {
 impl Entry {
     fn sweep(&mut self, worker: usize, now: Micros) {
         let uploaded = self.upload.as_ref().is_some_and(|upload| upload.moved.take());
+        let stalled = self.upload.as_ref().filter(|upload| upload.waiting.get());
+        if stalled.is_some() {
+            // What the client takes its time over says nothing about the pool.
+            self.marked = ALL_MARKED;
+        }
         match self.phase {
             Phase::Tunnel => return,
             Phase::Head if uploaded => self.deadline = now.after(self.place.service().settings.timeouts.head),
@@ -161,7 +172,11 @@ impl Entry {
         }
         if now > self.deadline.min(self.last_call) && !self.expired {
             self.expired = true;
-            self.client.wake();
+            if let Some(upload) = &self.upload {
+                upload.client_failed.set(upload.client_failed.get() || upload.waiting.get());
+            }
+            let unread = matches!(self.phase, Phase::Body(_)) && !self.waiting;
+            if unread { self.client.give_up() } else { self.client.wake() }
         }
     }
 
@@ -221,6 +236,7 @@ impl Attempt {
             marked,
             settled: false,
             moved: false,
+            waiting: false,
             expired: false,
             place,
             endpoint,
@@ -249,9 +265,19 @@ impl Attempt {
         });
     }
 
-    /// Bytes of the response moved.
+    /// Bytes of the response moved on towards the client.
     pub fn moved(&self) {
-        self.with(|entry| entry.moved = true);
+        self.with(|entry| (entry.moved, entry.waiting) = (true, false));
+    }
+
+    /// The next bytes of the response are the upstream's to send.
+    pub fn waits(&self) {
+        self.with(|entry| entry.waiting = true);
+    }
+
+    /// What went wrong is the client's fault, as far as its upload tells.
+    pub fn blames_client(&self) -> bool {
+        self.with(|entry| entry.upload.as_ref().is_some_and(|upload| upload.client_failed.get()))
     }
 
     /// Past a timeout? The sweep decides; the client's task asks when it is woken.

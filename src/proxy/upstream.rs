@@ -38,6 +38,9 @@ pub struct Connection {
     idle_since: Micros,
     /// It has answered a request before.
     pub is_reused: bool,
+    /// Never to be reused: bytes may still be owed on it, or it speaks HTTP/1.0, of which hyper would then frame
+    /// uploads.
+    pub is_spent: bool,
 }
 
 type Link = http1::Connection<TokioIo<TcpStream>, Upload>;
@@ -81,6 +84,7 @@ impl Connection {
             keep: keep.clone(),
             idle_since: clock::now(),
             is_reused: false,
+            is_spent: false,
         };
         // One poll makes the sender ready.
         connection.drive(&mut Context::from_waker(Waker::noop()));
@@ -111,7 +115,9 @@ impl Connection {
             }
             answer.map_err(Broken::from)
         });
-        answer.await
+        // Outside tokio's budget: a poll that stops for fairness before it wrote would leave the head to a later moment,
+        // when the table may already say otherwise.
+        tokio::task::unconstrained(answer).await
     }
 
     /// Drives the connection for the body that it is receiving or sending.
@@ -181,7 +187,7 @@ impl Connections {
 
     /// Puts a connection back, or drops it: unclean, one too many, or its endpoint is gone.
     pub fn put(&self, mut connection: Box<Connection>) {
-        if connection.endpoint.is_retired() || !connection.is_clean() {
+        if connection.is_spent || connection.endpoint.is_retired() || !connection.is_clean() {
             return;
         }
         let mut lists = self.0.borrow_mut();

@@ -1,5 +1,7 @@
 //! One request, one answer: heads, bodies, faults and retries between a real client and a real upstream.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::support::teal::Teal;
@@ -277,4 +279,100 @@ fn absolute_form_decides_the_host_and_goes_up_as_origin_form() {
         (blue.arrived()[0].line.as_str(), blue.arrived()[0].header("host")),
         ("GET /x?y=1 HTTP/1.1", Some("shop.test"))
     );
+}
+
+#[test]
+fn an_encoding_beside_a_length_is_what_counts_in_answers() {
+    let blue = Upstream::start(|_| {
+        Act::Answer(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n9\r\nall of it\r\n0\r\n\r\n"
+                .to_vec(),
+        )
+    });
+    let teal = Teal::with(&[("blue", &blue.url())], "");
+    let answer = teal.client().get("/", "");
+    assert_eq!((answer.body.as_str(), answer.header("content-length")), ("all of it", None));
+}
+
+#[test]
+fn a_cut_answer_is_a_reset_for_clients_that_read_to_the_end_of_the_connection() {
+    let blue = Upstream::start(|_| {
+        Act::AnswerAndClose(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n".to_vec())
+    });
+    let teal = Teal::with(&[("blue", &blue.url())], "");
+    let mut stream = TcpStream::connect(teal.address).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: shop.test\r\n\r\n").unwrap();
+    let end = stream.read_to_end(&mut Vec::new());
+    assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn a_get_in_chunks_keeps_its_body() {
+    let blue = Upstream::plain("blue");
+    let teal = Teal::with(&[("blue", &blue.url())], "");
+    let mut client = teal.client();
+    client.send("GET /_search HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{q}\r\n0\r\n\r\n");
+    assert_eq!(client.answer().map(|answer| answer.status), Some(200));
+    assert_eq!(blue.arrived()[0].body, b"{q}");
+}
+
+#[test]
+fn an_answer_with_trailers_is_complete_and_its_connection_goes_on() {
+    let blue = Upstream::start(|_| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
+        Act::Answer(format!("{head}4\r\nbody\r\n0\r\nX-Sum: 1\r\n\r\n").into_bytes())
+    });
+    let teal = Teal::with(&[("blue", &blue.url())], "health: off");
+    let mut client = teal.client();
+    assert!((0..20).all(|_| client.get("/", "").body == "body"));
+    assert_eq!((blue.connections(), in_flight(&teal)), (1, 0));
+}
+
+#[test]
+fn a_client_that_does_not_read_is_given_up_and_nobody_is_blamed() {
+    let big: &'static str = Box::leak("x".repeat(64 << 20).into_boxed_str());
+    let blue = Upstream::plain(big);
+    let teal = Teal::with(&[("blue", &blue.url())], "timeouts: { idle: 300ms }");
+    let mut client = teal.client();
+    client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n");
+    teal.until("dispatched", || blue.count() == 1);
+    teal.until("given up", || in_flight(&teal) == 0);
+    assert_eq!(failures(&teal), 0);
+}
+
+#[test]
+fn a_client_that_stalls_or_breaks_its_upload_blames_nobody_else() {
+    let blue = Upstream::plain("blue");
+    let teal = Teal::with(&[("blue", &blue.url())], "timeouts: { head: 200ms }");
+    let mut client = teal.client();
+    client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 100\r\n\r\nx");
+    assert_eq!(client.answer().map(|answer| answer.status), Some(400));
+    let mut client = teal.client();
+    client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n");
+    drop(client.answer());
+    teal.until("over", || in_flight(&teal) == 0);
+    assert_eq!((failures(&teal), blue.count()), (0, 0));
+}
+
+#[test]
+fn trailers_of_a_request_do_not_carry_what_its_head_may_not() {
+    let blue = Upstream::plain("blue");
+    let teal = Teal::with(&[("blue", &blue.url())], "");
+    let mut client = teal.client();
+    client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nTrailer: X-Forwarded-For\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send("1\r\nx\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n");
+    assert_eq!(client.answer().map(|answer| answer.status), Some(200));
+    let request = &blue.arrived()[0];
+    assert_eq!((request.header("trailer"), request.header("x-forwarded-for")), (None, Some("127.0.0.1")));
+    assert_eq!(client.get("/", "").status, 200, "and the connection to the upstream is in step");
+}
+
+fn in_flight(teal: &Teal) -> u64 {
+    let shop = teal.running().controller.service("shop").unwrap();
+    shop.pools.iter().map(|pool| pool.in_flight).sum()
+}
+
+fn failures(teal: &Teal) -> u64 {
+    let shop = teal.running().controller.service("shop").unwrap();
+    shop.pools.iter().flat_map(|pool| pool.failures).sum()
 }
