@@ -14,7 +14,7 @@
 //! baseline either it says nothing, ever. Then an absolute test may pass the claim instead: rate of bad units
 //! at or above `approve_error_rate` (errors) or above the quantile's own share past the mark (latency, where the
 //! share is what the baseline had when the mark was learned), against a tenth of it. The first bad canary unit
-//! takes that way out again. Each of the two ways is held to half of `beta`, since a canary that is bad by both nulls
+//! takes that way out again. The two ways share `beta`, since a canary that is bad by both nulls
 //! could use either (measured before that: 6.5 % instead of 5 % at twice the odds of 0.05 %).
 //!
 //! Evidence starts afresh at each weight step: it is about the past, and says nothing about a regression that
@@ -40,8 +40,11 @@ const TENTH: f64 = 0.1;
 const RESTARTS: f64 = 0.2;
 const RESTART_HALF_WAY: f64 = 300.0;
 
-/// Below this many nats a forecast would be noise.
-const LEAST_TREND: f64 = 0.1;
+/// The part of `beta` that the comparison may spend; the test of the canary by itself has the rest.
+const COMPARED: f64 = 0.7;
+
+/// Below this share of the evidence a forecast would be noise.
+const LEAST_TREND: f64 = 0.03;
 
 /// Whether the canary may be given more traffic.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -167,24 +170,21 @@ pub(super) fn judge(policy: &Policy, step: Option<&StepEvidence>) -> Approval {
     if canary.min(baseline) < needed.max(1) {
         return Approval::TooFew { canary, baseline, needed: needed.max(1) };
     }
-    // Each claim can be shown in two ways: either at half of beta, or a canary at the margin passed at twice beta.
-    let target = (2.0 / policy.beta).ln();
     let weakest = claims(policy, step).into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
     match weakest {
-        Some((which, log_e)) if log_e < target => {
-            let share = (log_e / target).clamp(0.0, 1.0);
-            Approval::Unproven { which, share, requests: forecast(canary, log_e, target) }
+        Some((which, share)) if share < 1.0 => {
+            Approval::Unproven { which, share: share.clamp(0.0, 1.0), requests: forecast(canary, share) }
         }
         _ => Approval::Passed,
     }
 }
 
-/// Each claim with the logarithm of its evidence.
+/// Each claim with the share of the evidence it needs.
 fn claims(policy: &Policy, step: &StepEvidence) -> [(Claim, f64); 1 + APPROVED.len()] {
     let latency = |place: usize| {
         let quantile = APPROVED[place];
-        let relative = mixture(&step.slow_log_e[place]) + (1.0 - RESTARTS).ln();
-        let absolute = absolute(step.slow[place].canary, 1.0 - quantile.fraction());
+        let relative = by_comparison(policy, mixture(&step.slow_log_e[place]));
+        let absolute = by_itself(policy, step.slow[place].canary, 1.0 - quantile.fraction());
         (Claim::Latency { quantile, slowdown: policy.approve_latency }, relative.max(absolute))
     };
     [errors(policy, step), latency(0), latency(1)]
@@ -192,13 +192,23 @@ fn claims(policy: &Policy, step: &StepEvidence) -> [(Claim, f64); 1 + APPROVED.l
 
 fn errors(policy: &Policy, step: &StepEvidence) -> (Claim, f64) {
     let rate = policy.approve_error_rate;
-    let absolute = absolute(step.errors.canary, rate);
-    let relative = step.errors_log_e + (1.0 - RESTARTS).ln();
+    let relative = by_comparison(policy, step.errors_log_e);
+    let absolute = by_itself(policy, step.errors.canary, rate);
     if absolute > relative {
         (Claim::ErrorRate { rate }, absolute)
     } else {
         (Claim::ErrorOdds { odds: policy.approve_errors_odds }, relative)
     }
+}
+
+/// The share of the evidence that the comparison with the baseline has.
+fn by_comparison(policy: &Policy, log_e: f64) -> f64 {
+    (log_e + (1.0 - RESTARTS).ln()) / -(COMPARED * policy.beta).ln()
+}
+
+/// The share of the evidence that the canary's own good units have against "bad at `rate` or more".
+fn by_itself(policy: &Policy, units: Total, rate: f64) -> f64 {
+    absolute(units, rate) / -((1.0 - COMPARED) * policy.beta).ln()
 }
 
 /// `ln` of the e-value of the mixture over [`FASTER`].
@@ -217,6 +227,6 @@ fn absolute(units: Total, rate: f64) -> f64 {
 }
 
 /// How many canary requests are missing if evidence keeps growing as it did.
-fn forecast(requests: u64, log_e: f64, target: f64) -> Option<u64> {
-    (log_e > LEAST_TREND).then(|| (requests as f64 * (target / log_e - 1.0)).ceil() as u64)
+fn forecast(requests: u64, share: f64) -> Option<u64> {
+    (share > LEAST_TREND).then(|| (requests as f64 * (1.0 / share - 1.0)).ceil() as u64)
 }

@@ -43,8 +43,8 @@ fn both_pools_need_requests() {
 #[test]
 fn error_free_pools_pass_by_the_absolute_test() {
     let mut comparator = bad_canary();
-    // ln 40 / ln(.9999 / .999) is 4,097 requests: nine blocks.
-    assert_eq!(blocks_until_passed(&mut comparator, &block((500, 0), (500, 0), HEALTHY), 20), Some(9));
+    // ln(1 / .015) / ln(.9999 / .999) is 4,664 requests: ten blocks.
+    assert_eq!(blocks_until_passed(&mut comparator, &block((500, 0), (500, 0), HEALTHY), 20), Some(10));
     assert_eq!(comparator.approval().sentence("green", "blue"), "green is shown to be no worse than blue");
 }
 
@@ -59,8 +59,8 @@ fn the_sentence_says_what_is_missing() {
     let Approval::Unproven { which: Claim::ErrorRate { .. }, share, requests: Some(requests) } = approval else {
         panic!("{approval:?}")
     };
-    assert!((0.36..0.37).contains(&share) && (2_590..2_600).contains(&requests), "{approval:?}");
-    let sentence = "not shown yet: the error rate of green is below 0.1 %; 36.6 % of the evidence, about 2,597 more green requests";
+    assert!((0.32..0.33).contains(&share) && (3_160..3_170).contains(&requests), "{approval:?}");
+    let sentence = "not shown yet: the error rate of green is below 0.1 %; 32.2 % of the evidence, about 3,164 more green requests";
     assert_eq!(approval.sentence("green", "blue"), sentence);
 }
 
@@ -121,7 +121,7 @@ fn marks_nobody_passes_are_shown_by_the_canary_alone() {
     // The baseline became faster after its marks were learned: the 2x2 tables are empty for ever.
     let mut comparator = bad_canary();
     let fast = block((500, 0), (500, 0), ((500, 0), (500, 0)));
-    assert_eq!(blocks_until_passed(&mut comparator, &fast, 20), Some(9), "errors decide, not latency");
+    assert_eq!(blocks_until_passed(&mut comparator, &fast, 20), Some(10), "errors decide, not latency");
 }
 
 #[test]
