@@ -105,6 +105,7 @@
 //! | [`control::driver`] | the one task that owns run-time state and performs moves, rollouts, reloads |
 //! | [`control::events`] | what happened, as a bounded ring of sentences |
 //! | [`control::health`] | active checks and name resolution |
+//! | [`control::case`] | one canary on trial: its books and its evidence |
 //! | [`control::judge`] | compares canary and baseline, rolls back |
 //! | [`control::ledger`] | the judge's evidence on disk |
 //! | [`control::publisher`] | the one writer of the table |

@@ -6,7 +6,7 @@
 //! turn out to be after that concerns nobody: a canary that is given traffic again is a new case at once. When a case is proven, the judge itself
 //! publishes the rollback: no queue, no disk and no other thread stands between the evidence and the swap.
 //!
-//! Invariant: counts of different weight epochs never share a block, and each is read until its last request ended.
+//! Invariant: every pool that shares traffic beside the active one has a case, and no other pool has.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::bridge::observations::{Book, Reader, latency_of};
-use crate::bridge::table::{Plane, Service, Table};
+use crate::bridge::table::{Plane, Service};
 use crate::clock::{self, Micros};
 use crate::config::settings::Guard;
+use crate::control::case::Case;
 use crate::control::driver::Command;
 use crate::control::ledger::{CaseRecord, Ledger};
 use crate::control::publisher::{Published, Publisher};
-use crate::domain::analysis::{Approval, Block, Comparator, Evidence, Finding, Marks, Policy};
+use crate::domain::analysis::{Approval, Evidence, Finding, Marks, Policy};
 
 /// The judge's tick (Decisions 19).
 pub const TICK: Duration = Duration::from_millis(100);
@@ -73,14 +73,14 @@ pub struct Judge {
     commands: UnboundedSender<Command>,
     ledger: Ledger,
     workers: usize,
-    cases: HashMap<(String, String), Case>,
+    cases: HashMap<(String, String), Opened>,
     ticks: u64,
 }
 
-struct Case {
-    comparator: Comparator,
-    watched: Vec<Watched>,
-    /// The pool it is compared with.
+/// A case and what the judge made of it.
+struct Opened {
+    case: Case,
+    /// The pool the canary is compared with.
     baseline: String,
     closed: Option<Closed>,
 }
@@ -90,16 +90,6 @@ struct Case {
 struct Closed {
     /// The epoch of the rollback, if the guard rolled back: later ones are not this case's.
     reverted: Option<u64>,
-}
-
-/// A book being read.
-struct Watched {
-    book: Arc<Book>,
-    reader: Reader,
-    canary: usize,
-    baseline: usize,
-    /// The first table without it.
-    replaced_by: Option<u64>,
 }
 
 impl Judge {
@@ -137,7 +127,7 @@ impl Judge {
         if self.ticks == 1 {
             self.ledger.keep(|name, canary| {
                 let service = table.services.iter().find(|service| service.settings.name == name);
-                service.is_some_and(|service| is_canary(service, canary))
+                service.is_some_and(|service| canary_named(service, canary).is_some())
             });
         }
         for service in &table.services {
@@ -147,21 +137,24 @@ impl Judge {
         }
         let mut views = BTreeMap::new();
         let mut over = Vec::new();
-        for ((name, canary), case) in &mut self.cases {
+        for ((name, canary), opened) in &mut self.cases {
             let service = table.services.iter().find(|service| service.settings.name == *name);
-            let Some(service) = service.filter(|service| is_canary(service, canary)) else {
+            let sharing = service.and_then(|service| Some((service, canary_named(service, canary)?)));
+            let Some((service, pool)) = sharing else {
                 over.push((name.clone(), canary.clone()));
                 continue;
             };
-            case.follow(service, &table, canary, self.workers);
-            let finding = case.look(&self.plane, service);
-            if let Some(finding) = finding.filter(|_| case.closed.is_none()) {
-                let marks = case.watched.last().and_then(|last| last.book.marks());
+            let case = &mut opened.case;
+            case.follow(&service.book, service.pools.len(), pool, self.workers, table.version);
+            let past = &service.pools[service.active].tally;
+            let finding = case.look(|version| self.plane.roster.has_seen(version), past);
+            if let Some(finding) = finding.filter(|_| opened.closed.is_none()) {
+                let marks = case.book().and_then(|book| book.marks());
                 let sentence = sentence(service, canary, &finding, marks, &self.publisher);
-                case.closed = Some(Closed { reverted: sentence.published.map(|published| published.epoch) });
+                opened.closed = Some(Closed { reverted: sentence.published.map(|published| published.epoch) });
                 let _ = self.commands.send(Command::Worse(sentence));
             }
-            let view = case.view(service, canary);
+            let view = view(service, canary, case);
             let shown = views.get(name).is_none_or(|other: &View| other.evidence.now < view.evidence.now);
             if shown {
                 views.insert(name.clone(), view);
@@ -180,34 +173,29 @@ impl Judge {
         let (name, canary) = (&service.settings.name, &service.pools[canary].name);
         let baseline = &service.pools[service.active].name;
         let key = (name.clone(), canary.clone());
-        if let Some(case) = self.cases.get(&key) {
+        if let Some(opened) = self.cases.get(&key) {
             // Rolled back and given traffic again, or the active pool changed, between two looks.
-            let reverted = case.closed.and_then(|closed| closed.reverted).is_some_and(|at| service.epoch > at);
-            if !reverted && case.baseline == *baseline {
+            let reverted = opened.closed.and_then(|closed| closed.reverted).is_some_and(|at| service.epoch > at);
+            if !reverted && opened.baseline == *baseline {
                 return;
             }
             self.ledger.forget(name, canary);
         }
-        let policy = policy_of(service);
-        let known = self.ledger.recall(name, canary, baseline).and_then(|state| {
-            let resumed = Comparator::resume(policy.clone(), state);
-            resumed.inspect_err(|error| tracing::warn!(service = %name, %error, "evidence starts anew")).ok()
-        });
-        let comparator = known.unwrap_or_else(|| Comparator::new(policy));
-        let case = Case { comparator, watched: Vec::new(), baseline: baseline.clone(), closed: None };
-        self.cases.insert(key, case);
+        let known = self.ledger.recall(name, canary, baseline);
+        let case = Case::new(policy_of(service), known);
+        self.cases.insert(key, Opened { case, baseline: baseline.clone(), closed: None });
     }
 
     fn record(&mut self, now: bool) {
         if !now && !self.ticks.is_multiple_of(RECORD_EVERY) {
             return;
         }
-        for ((service, canary), case) in &self.cases {
+        for ((service, canary), opened) in &self.cases {
             self.ledger.record(CaseRecord {
                 service: service.clone(),
                 canary: canary.clone(),
-                baseline: case.baseline.clone(),
-                state: case.comparator.state(),
+                baseline: opened.baseline.clone(),
+                state: opened.case.state(),
             });
         }
     }
@@ -220,8 +208,8 @@ fn canaries(service: &Service) -> impl Iterator<Item = usize> {
     shares.filter(|(pool, slot)| *pool != service.active && !slot.share.is_none()).map(|(pool, _)| pool)
 }
 
-fn is_canary(service: &Service, name: &str) -> bool {
-    canaries(service).any(|pool| service.pools[pool].name == name)
+fn canary_named(service: &Service, name: &str) -> Option<usize> {
+    canaries(service).find(|pool| service.pools[*pool].name == name)
 }
 
 /// The service's policy; with more than one possible canary they share alpha (a union bound).
@@ -247,58 +235,12 @@ fn sentence(
     Sentence { service: name.clone(), canary: canary.to_owned(), text, decided, published, guard }
 }
 
-impl Case {
-    /// Takes up the service's present book, if it is a new one.
-    fn follow(&mut self, service: &Service, table: &Table, canary: &str, workers: usize) {
-        if self.watched.last().is_some_and(|last| Arc::ptr_eq(&last.book, &service.book)) {
-            return;
-        }
-        if let Some(last) = self.watched.last_mut() {
-            last.replaced_by = Some(table.version);
-        }
-        let Some(canary) = service.pool_named(canary) else { return };
-        self.comparator.weight_step(service.epoch);
-        self.watched.push(Watched {
-            book: Arc::clone(&service.book),
-            reader: Reader::new(service.pools.len(), workers),
-            canary,
-            baseline: service.active,
-            replaced_by: None,
-        });
-    }
-
-    /// Reads all books and moves the evidence on by one tick.
-    fn look(&mut self, plane: &Plane, service: &Service) -> Option<Finding> {
-        let comparator = &mut self.comparator;
-        self.watched.retain_mut(|watched| {
-            // Asked before reading: what ends in between is read now, not lost.
-            let over =
-                watched.replaced_by.is_some_and(|table| plane.roster.has_seen(table) && watched.book.open() == 0);
-            let arms = watched.reader.take(&watched.book);
-            let block = Block { canary: arms[watched.canary], baseline: arms[watched.baseline] };
-            comparator.observe(watched.book.epoch, &block);
-            if over {
-                comparator.retire(watched.book.epoch);
-            }
-            !over
-        });
-        let finding = comparator.tick();
-        if let Some(last) = self.watched.last().filter(|last| last.book.marks().is_none()) {
-            let past = latency_of(&service.pools[last.baseline].tally);
-            if let Some(marks) = Marks::learn(&past, &service.settings.analysis) {
-                last.book.learned(marks);
-            }
-        }
-        finding
-    }
-
-    fn view(&self, service: &Service, canary: &str) -> View {
-        View {
-            canary: canary.to_owned(),
-            baseline: service.pools[service.active].name.clone(),
-            epoch: service.epoch,
-            evidence: self.comparator.evidence(),
-            approval: self.comparator.approval(),
-        }
+fn view(service: &Service, canary: &str, case: &Case) -> View {
+    View {
+        canary: canary.to_owned(),
+        baseline: service.pools[service.active].name.clone(),
+        epoch: service.epoch,
+        evidence: case.evidence(),
+        approval: case.approval(),
     }
 }
