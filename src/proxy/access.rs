@@ -80,15 +80,19 @@ impl Line {
         self.entry.status = status.as_u16();
     }
 
-    /// Notes where the request was sent; a later attempt overwrites an earlier one.
-    pub fn sent_to(&mut self, service: &Service, assignment: Assignment, endpoint: &Endpoint) {
+    /// Notes where the request belongs; a later attempt overwrites an earlier one.
+    pub fn assigned(&mut self, service: &Service, assignment: Assignment) {
         self.entry.service = Some(service.settings.name.clone());
         self.entry.pool = Some(service.pools[assignment.pool].name.clone());
-        self.entry.endpoint = Some(endpoint.address.to_string());
         self.entry.reason = Some(match assignment.reason {
             Reason::Split => "split".to_owned(),
             Reason::Override(index) => format!("override:{}", service.settings.overrides[index].name),
         });
+    }
+
+    /// Notes the endpoint it is sent to.
+    pub fn sent_to(&mut self, endpoint: &Endpoint) {
+        self.entry.endpoint = Some(endpoint.address.to_string());
     }
 
     /// The line once `bytes` of body were sent.

@@ -94,12 +94,15 @@ async fn answer(
         if tries == 0 {
             worker.budget.borrow_mut().deposit(service.settings.retry.budget.basis_points());
         }
+        if let Some(line) = line {
+            line.assigned(service, assignment);
+        }
         let Some(endpoint) = balance(worker, &service.settings, place.pool(), avoid) else {
             place.charge(worker.index, Failure::NoEndpoint);
             return Err(Fault::Upstream(Failure::NoEndpoint));
         };
         if let Some(line) = line {
-            line.sent_to(service, assignment, &endpoint);
+            line.sent_to(&endpoint);
         }
         match forwarder::send(worker, client, &place, assignment, &endpoint, inbound).await {
             Ok(mut answer) => {

@@ -376,3 +376,40 @@ fn failures(teal: &Teal) -> u64 {
     let shop = teal.running().controller.service("shop").unwrap();
     shop.pools.iter().flat_map(|pool| pool.failures).sum()
 }
+
+#[test]
+fn the_access_log_says_where_a_request_went_or_could_not_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let (blue, gone) = (Upstream::plain("blue"), { Upstream::plain("gone").url() });
+    let text = format!(
+        "version: 1\nlisten: 127.0.0.1:0\nadmin: off\nstate: none\nworkers: 1\naccess_log: {}\nservices:\n  shop: {{ hosts: shop.test, pools: {{ blue: \"{}\" }} }}\n  gone: {{ hosts: gone.test, pools: {{ blue: \"{gone}\" }}, health: {{ interval: 100ms }} }}\n",
+        log.display(),
+        blue.url()
+    );
+    let teal = Teal::start(&text);
+    assert_eq!(teal.client().get("/a?secret=1", "X-Request-Id: one\r\n").status, 200);
+    let unhealthy = || {
+        let mut client = teal.client();
+        client.send("GET /b HTTP/1.1\r\nHost: gone.test\r\nX-Request-Id: two\r\n\r\n");
+        client.answer().unwrap().status == 503
+    };
+    teal.until("unhealthy", unhealthy);
+    drop(teal);
+    let lines = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (first, last) = (&lines[0], lines.last().unwrap());
+    assert_eq!(
+        (&first["path"], &first["status"], &first["bytes"], &first["id"]),
+        (&"/a".into(), &200.into(), &4.into(), &"one".into())
+    );
+    assert_eq!(
+        (&first["service"], &first["pool"], &first["reason"]),
+        (&"shop".into(), &"blue".into(), &"split".into())
+    );
+    assert_eq!((&first["endpoint"], &last["service"]), (&blue.url().into(), &"gone".into()));
+    assert_eq!(
+        (&last["status"], &last["pool"], &last["endpoint"]),
+        (&503.into(), &"blue".into(), &serde_json::Value::Null)
+    );
+}
