@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::bridge::table::Plane;
 use crate::config::settings::{Settings, State};
-use crate::control::controller::{self, Controller};
+use crate::control::controller::Controller;
 use crate::control::driver::{self, Driver, Shared, Source};
 use crate::control::events::Events;
 use crate::control::judge::{Judge, Views};
@@ -279,17 +279,9 @@ impl Control {
         let publisher = Arc::new(Publisher::new(Arc::clone(&plane), settings.workers.get()));
         let (events, views, shared) = (Arc::new(Events::default()), Views::default(), Arc::new(Shared::default()));
         let (commands, queue) = mpsc::unbounded_channel();
-        let controller = Controller::new(controller::Parts {
-            plane: Arc::clone(&plane),
-            publisher: Arc::clone(&publisher),
-            events: Arc::clone(&events),
-            shared: Arc::clone(&shared),
-            views: Arc::clone(&views),
-            journal: journal.clone(),
-            commands: commands.clone(),
-        });
         let source = file.as_deref().map(source_of);
         let driver = driver::Parts { publisher, plane, journal, events, views, shared, settings, source };
+        let controller = Controller::new(&driver, commands.clone());
         Control { controller, driver, file, admin, commands, queue }
     }
 

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::control::command::{
     Act, Deploy, Done, EndpointStatus, Found, JudgeStatus, PoolStatus, Refusal, Reloaded, ServiceStatus,
 };
-use crate::control::driver::{Command, Shared, nearest};
+use crate::control::driver::{self, Command, Shared, nearest};
 use crate::control::events::Events;
 use crate::control::judge::{View, Views};
 use crate::control::publisher::Publisher;
@@ -40,29 +40,18 @@ pub struct Controller {
     commands: mpsc::UnboundedSender<Command>,
 }
 
-/// What a handle is made from.
-pub struct Parts {
-    /// What both planes share.
-    pub plane: Arc<Plane>,
-    /// The writer of the table.
-    pub publisher: Arc<Publisher>,
-    /// What happened.
-    pub events: Arc<Events>,
-    /// What the driver shows.
-    pub shared: Arc<Shared>,
-    /// What the judge shows.
-    pub views: Views,
-    /// The store's thread.
-    pub journal: Journal,
-    /// To the driver.
-    pub commands: mpsc::UnboundedSender<Command>,
-}
-
 impl Controller {
-    /// A handle.
-    pub fn new(parts: Parts) -> Controller {
-        let Parts { plane, publisher, events, shared, views, journal, commands } = parts;
-        Controller { plane, publisher, events, shared, views, journal, commands }
+    /// The handle to the driver that these parts will make, which takes `commands`.
+    pub fn new(driver: &driver::Parts, commands: mpsc::UnboundedSender<Command>) -> Controller {
+        Controller {
+            plane: Arc::clone(&driver.plane),
+            publisher: Arc::clone(&driver.publisher),
+            events: Arc::clone(&driver.events),
+            shared: Arc::clone(&driver.shared),
+            views: Arc::clone(&driver.views),
+            journal: driver.journal.clone(),
+            commands,
+        }
     }
 
     /// What both planes share.

@@ -195,7 +195,7 @@ async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, _place
         (Ok(()), Some(tunnel)) => {
             client.busy(Version::HTTP_11);
             let parts = connection.into_parts();
-            tunnel::run(tunnel, parts.io.into_inner(), parts.read_buf, &worker).await;
+            tunnel::run(tunnel, parts.io.into_inner(), parts.read_buf).await;
         }
         (Err(error), _) => {
             tracing::debug!(%peer, %error, "client connection ended");

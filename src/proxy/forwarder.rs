@@ -125,17 +125,13 @@ pub async fn send(
 /// The place by the table that is current now: observations belong to the epoch at dispatch (Decisions 2).
 fn present(worker: &Worker, place: &Place) -> Place {
     let current = worker.snapshot();
-    let same = |services: &[Arc<crate::bridge::table::Service>]| {
-        let service = place.service();
-        services.iter().position(|other| other.settings.name == service.settings.name).and_then(|index| {
-            let pool = services[index].pool_named(&place.pool().name)?;
-            Some((index, pool))
-        })
-    };
     if Rc::ptr_eq(&current, &place.snapshot) {
         return place.clone();
     }
-    match same(&current.table.services) {
+    let (name, pool) = (&place.service().settings.name, &place.pool().name);
+    let services = &current.table.services;
+    let service = services.iter().position(|service| service.settings.name == *name);
+    match service.and_then(|service| Some((service, services[service].pool_named(pool)?))) {
         Some((service, pool)) => Place { snapshot: current, service, pool, judged: place.judged },
         None => place.clone(),
     }

@@ -19,7 +19,6 @@ use crate::clock::{self, Micros};
 use crate::proxy::connection::{Watched, close};
 use crate::proxy::recorder::Attempt;
 use crate::proxy::upstream::Raw;
-use crate::proxy::worker::Worker;
 
 /// Buffer each way.
 const BUFFER: usize = 16 * 1024;
@@ -35,7 +34,7 @@ pub struct Tunnel {
 }
 
 /// Copies both ways until both sides have closed, one fails, or nothing moved for too long.
-pub async fn run(tunnel: Tunnel, client: Watched, early: Bytes, _worker: &Rc<Worker>) {
+pub async fn run(tunnel: Tunnel, client: Watched, early: Bytes) {
     let Tunnel { raw, attempt } = tunnel;
     let moved = Rc::new(Cell::new(clock::now()));
     let mut down = Moving { stream: client, moved: Rc::clone(&moved) };

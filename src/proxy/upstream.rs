@@ -209,14 +209,4 @@ impl Connections {
             !list.is_empty()
         });
     }
-
-    /// Idle connections held.
-    pub fn len(&self) -> usize {
-        self.0.borrow().values().map(Vec::len).sum()
-    }
-
-    /// True if none is held.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::config::settings::{Address, Pool, Probe, Service, State};
-use crate::control::controller::{self, Controller};
+use crate::control::controller::Controller;
 use crate::control::store::Store;
 use crate::control::store::crash::Disk;
 use crate::domain::rollout::machine::Phase;
@@ -95,15 +95,6 @@ impl Rig {
         let publisher = Arc::new(Publisher::new(Arc::clone(&plane), WORKERS));
         let (events, views, shared) = (Arc::new(Events::default()), Views::default(), Arc::new(Shared::default()));
         let (commands, queue) = mpsc::unbounded_channel();
-        let controller = Controller::new(controller::Parts {
-            plane: Arc::clone(&plane),
-            publisher: Arc::clone(&publisher),
-            events: Arc::clone(&events),
-            shared: Arc::clone(&shared),
-            views: Arc::clone(&views),
-            journal: journal.clone(),
-            commands: commands.clone(),
-        });
         let parts = Parts {
             publisher: Arc::clone(&publisher),
             plane: Arc::clone(&plane),
@@ -114,6 +105,7 @@ impl Rig {
             settings: settings(),
             source,
         };
+        let controller = Controller::new(&parts, commands.clone());
         let driver = Driver::start(parts, loaded).await?;
         let (stuck, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::default()));
         let mut tasks = JoinSet::new();
