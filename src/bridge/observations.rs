@@ -167,12 +167,20 @@ pub enum Failure {
     Timeout,
     /// The response was cut off.
     Truncated,
+    /// What came is not a response, or says where it ends in two ways.
+    Malformed,
 }
 
 impl Failure {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Failure; 5] =
-        [Failure::NoEndpoint, Failure::Connect, Failure::Reset, Failure::Timeout, Failure::Truncated];
+    pub const ALL: [Failure; 6] = [
+        Failure::NoEndpoint,
+        Failure::Connect,
+        Failure::Reset,
+        Failure::Timeout,
+        Failure::Truncated,
+        Failure::Malformed,
+    ];
 
     /// The kind's name in metrics and logs.
     pub const fn name(self) -> &'static str {
@@ -182,6 +190,7 @@ impl Failure {
             Failure::Reset => "reset",
             Failure::Timeout => "timeout",
             Failure::Truncated => "truncated",
+            Failure::Malformed => "malformed",
         }
     }
 }
@@ -194,7 +203,7 @@ pub struct PoolTally {
     /// Response heads by status class: 1xx to 5xx.
     pub classes: [Tally; 5],
     /// Failed attempts by [`Failure`].
-    pub failures: [Tally; 5],
+    pub failures: [Tally; 6],
     /// Further attempts after a failed one.
     pub retries: Tally,
     /// Dispatch to response head of answers below 500, in microseconds: bucket counts of [`histogram`].

@@ -155,7 +155,7 @@ pub struct PoolStatus {
     /// Response heads by class, 1xx to 5xx.
     pub responses: [u64; 5],
     /// Failed attempts by kind, in the order of `Failure::ALL`.
-    pub failures: [u64; 5],
+    pub failures: [u64; 6],
     /// Further attempts.
     pub retries: u64,
     /// Median of dispatch to response head, in microseconds.

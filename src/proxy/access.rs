@@ -6,14 +6,14 @@
 //! Invariant: a full channel costs log lines, never a request.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::mpsc::{SyncSender, TrySendError};
-
-use http::StatusCode;
 
 use crate::bridge::counters::Tally;
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::table::{Assignment, Reason, Service};
 use crate::clock::{self, Micros};
+use crate::proxy::worker::Worker;
 use crate::telemetry::access_log::Entry;
 
 /// Lines gathered before they are handed over without waiting for the sweep.
@@ -76,8 +76,8 @@ impl Line {
     }
 
     /// Notes what was answered.
-    pub fn status(&mut self, status: StatusCode) {
-        self.entry.status = status.as_u16();
+    pub fn status(&mut self, status: u16) {
+        self.entry.status = status;
     }
 
     /// Notes where the request belongs; a later attempt overwrites an earlier one.
@@ -100,5 +100,54 @@ impl Line {
         self.entry.bytes = bytes;
         self.entry.duration_us = clock::now().since(self.started);
         self.entry
+    }
+}
+
+/// The line of a request, if there is a log; it is handed over when this is dropped, however the request ended.
+pub struct Logged {
+    line: Option<(Rc<Worker>, Box<Line>)>,
+    sent: u64,
+}
+
+impl Logged {
+    /// Begins a line if there is a log.
+    pub fn new(worker: &Rc<Worker>, begin: impl FnOnce() -> Box<Line>) -> Logged {
+        Logged { line: worker.access.as_ref().map(|_| (Rc::clone(worker), begin())), sent: 0 }
+    }
+
+    /// See [`Line::status`].
+    pub fn status(&mut self, status: u16) {
+        self.note(|line| line.status(status));
+    }
+
+    /// See [`Line::assigned`].
+    pub fn assigned(&mut self, service: &Service, assignment: Assignment) {
+        self.note(|line| line.assigned(service, assignment));
+    }
+
+    /// See [`Line::sent_to`].
+    pub fn sent_to(&mut self, endpoint: &Endpoint) {
+        self.note(|line| line.sent_to(endpoint));
+    }
+
+    /// How many bytes of the body went down.
+    pub fn sent(&mut self, bytes: u64) {
+        self.sent = bytes;
+    }
+
+    fn note(&mut self, note: impl FnOnce(&mut Line)) {
+        if let Some((_, line)) = &mut self.line {
+            note(line);
+        }
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        if let Some((worker, line)) = self.line.take()
+            && let Some(access) = &worker.access
+        {
+            access.push(line.finished(self.sent), &worker.tally().log_dropped);
+        }
     }
 }

@@ -1,53 +1,81 @@
-//! A client connection: hyper serves HTTP/1.1 on it, a small stream wrapper watches its idle and head times.
+//! A client connection, whatever it speaks: what the worker knows of it, and its life from accept to close.
 //!
-//! The worker's sweep marks a connection that is silent for too long; the wrapper then reports the end of the
-//! stream, which hyper treats as the client's own close. So no connection owns a timer. A tunnel (WebSocket)
-//! takes the socket back from hyper after the 101 and runs in the same task.
+//! No connection owns a timer. The worker's sweep looks at every client now and then and tells one that is silent
+//! for too long, that does not read, or that may go because the process drains; it is told by a flag and a wake.
 //!
-//! Invariant: a connection is cut only between requests or inside a request head, never inside an answer.
+//! Invariant: a connection is cut only between requests or inside a request head, never inside an answer that moves.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
-use http::{HeaderValue, Version};
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::clock::{self, Micros};
 use crate::config::settings;
-use crate::proxy::tunnel::{self, Tunnel};
+use crate::proxy::http1;
+use crate::proxy::stream::Stream;
+use crate::proxy::tunnel;
 use crate::proxy::worker::Worker;
-use crate::proxy::{pipeline, recorder};
 
 /// While draining, how long an idle connection is kept for a request that may be on its way: it is answered, and the
 /// answer says that it was the last. Closing at once would hang up on clients that were never told.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a client may leave an answer unread that is complete on our side.
+const UNREAD: Duration = Duration::from_secs(30);
+
+/// How the sweep reaches whoever waits in a request: the connection's task, or a stream's.
+#[derive(Default)]
+pub struct Waiter {
+    waker: RefCell<Option<Waker>>,
+    given_up: Cell<bool>,
+}
+
+impl Waiter {
+    /// Polls the task.
+    pub fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The client does not read: nothing more is written to it.
+    pub fn give_up(&self) {
+        self.given_up.set(true);
+        self.wake();
+    }
+
+    /// See [`Waiter::give_up`].
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.get()
+    }
+
+    /// Whom to wake from now on.
+    pub fn register(&self, waker: &Waker) {
+        let mut registered = self.waker.borrow_mut();
+        if !registered.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *registered = Some(waker.clone());
+        }
+    }
+}
 
 /// What the worker knows of one client connection.
 pub struct Client {
     /// The other end.
     pub peer: SocketAddr,
     /// The peer's address as it goes into `X-Forwarded-For`.
-    pub forwarded_for: HeaderValue,
-    waker: RefCell<Option<Waker>>,
+    pub forwarded_for: String,
+    /// Reaches the connection's task.
+    pub waiter: Rc<Waiter>,
     phase: Cell<Phase>,
     since: Cell<Micros>,
     cut: Cell<bool>,
     over: Cell<bool>,
-    given_up: Cell<bool>,
-    cut_short: Cell<bool>,
-    /// The version of the last request is HTTP/1.0, where the end of the connection may be the end of an answer.
-    is_old: Cell<bool>,
-    upload: RefCell<Option<Rc<recorder::Upload>>>,
-    tunnel: RefCell<Option<Tunnel>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,58 +88,34 @@ enum Phase {
     Head,
     /// A request is being answered.
     Busy,
+    /// The upstream is done; the client has the rest of the answer to read.
+    Reading,
 }
 
 impl Client {
     fn new(peer: SocketAddr) -> Client {
-        let text = peer.ip().to_canonical().to_string();
         Client {
             peer,
-            forwarded_for: HeaderValue::try_from(text).expect("an address is visible ASCII"),
-            waker: RefCell::default(),
+            forwarded_for: peer.ip().to_canonical().to_string(),
+            waiter: Rc::default(),
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(clock::now()),
             cut: Cell::default(),
             over: Cell::default(),
-            given_up: Cell::default(),
-            cut_short: Cell::default(),
-            is_old: Cell::default(),
-            upload: RefCell::default(),
-            tunnel: RefCell::default(),
         }
     }
 
-    /// Polls the connection's task.
-    pub fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
-            waker.wake_by_ref();
+    /// The first bytes of a request came.
+    pub fn begins_head(&self) {
+        if matches!(self.phase.get(), Phase::Idle | Phase::Fresh) {
+            self.phase.set(Phase::Head);
+            self.since.set(clock::now());
         }
     }
 
     /// A request head is complete.
-    pub fn busy(&self, version: Version) {
+    pub fn busy(&self) {
         self.phase.set(Phase::Busy);
-        self.is_old.set(version == Version::HTTP_10);
-    }
-
-    /// Its body is on the way; what becomes of it decides how the connection is closed.
-    pub fn uploads(&self, upload: Option<Rc<recorder::Upload>>) {
-        *self.upload.borrow_mut() = upload;
-    }
-
-    /// The answer in progress ended early.
-    pub fn cut_short(&self) {
-        self.cut_short.set(true);
-    }
-
-    /// The client does not read: every further write fails, and with it the connection.
-    pub fn give_up(&self) {
-        self.given_up.set(true);
-        self.wake();
-    }
-
-    fn owes_upload(&self) -> bool {
-        self.upload.borrow().as_ref().is_some_and(|upload| !upload.done.get())
     }
 
     /// The answer is complete, or given up.
@@ -120,15 +124,29 @@ impl Client {
         self.since.set(clock::now());
     }
 
-    /// Hands the upstream's side of a tunnel over, to run once the 101 is out.
-    pub fn tunnels(&self, tunnel: Tunnel) {
-        *self.tunnel.borrow_mut() = Some(tunnel);
+    /// The client does not take what is left of its answer; `moved` if it took some since the last time.
+    pub fn stalls(&self, moved: bool) {
+        if moved || self.phase.replace(Phase::Reading) != Phase::Reading {
+            self.since.set(clock::now());
+        }
+    }
+
+    /// It was silent for too long, or took too long over a head.
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
+    /// The process drains, and the client had its time.
+    pub fn is_over(&self) -> bool {
+        self.over.get()
     }
 
     /// Cuts the connection if it has been silent for too long; closes an idle one politely while draining.
     pub fn sweep(&self, now: Micros, limits: &settings::Client, draining: Option<Micros>) {
         let (idle, limit) = match self.phase.get() {
             Phase::Busy => return,
+            Phase::Reading if now > self.since.get().after(UNREAD) => return self.waiter.give_up(),
+            Phase::Reading => return,
             Phase::Fresh => (true, limits.head_timeout),
             Phase::Idle => (true, limits.keep_alive),
             Phase::Head => (false, limits.head_timeout),
@@ -138,26 +156,23 @@ impl Client {
             && now > began.max(since).after(LINGER)
             && !self.over.replace(true)
         {
-            self.wake();
+            self.waiter.wake();
         }
         if now > since.after(limit) && !self.cut.replace(true) {
-            self.wake();
+            self.waiter.wake();
         }
     }
+}
 
-    fn read(&self, bytes: usize) {
-        if bytes > 0 && matches!(self.phase.get(), Phase::Idle | Phase::Fresh) {
-            self.phase.set(Phase::Head);
-            self.since.set(clock::now());
-        }
-    }
-
-    fn register(&self, waker: &Waker) {
-        let mut registered = self.waker.borrow_mut();
-        if !registered.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *registered = Some(waker.clone());
-        }
-    }
+/// How a connection is to be closed.
+pub enum Close {
+    /// Nothing is owed by either side.
+    Clean(Stream),
+    /// The client may still be sending: closing over unread bytes would reset the connection, and the answer that
+    /// explains the early end may be lost with it.
+    Unread(Stream),
+    /// The end of the connection would look like the end of an answer that was cut short.
+    Reset(Stream),
 }
 
 /// Serves one client connection until either side ends it. It counts from the call on, not from the first poll, so
@@ -165,57 +180,37 @@ impl Client {
 pub fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> {
     let client = Rc::new(Client::new(peer));
     let place = Place::take(&worker, &client);
-    drive(worker, client, stream, place)
+    drive(worker, client, Stream::Tcp(stream), place)
 }
 
-async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, _place: Place) {
-    let peer = client.peer;
-    let limits = worker.snapshot().table.client.clone();
-    let io = TokioIo::new(Watched { stream, client: Rc::clone(&client) });
-    let service =
-        hyper::service::service_fn(|request| pipeline::handle(Rc::clone(&worker), Rc::clone(&client), request));
-    // Vectored writes off: one copy is cheaper than a second segment for small messages (measured).
-    let mut connection = http1::Builder::new()
-        .writev(false)
-        .max_headers(limits.max_headers)
-        .max_header_size(limits.max_head)
-        .max_buf_size(limits.max_head.max(64 * 1024))
-        .serve_connection(io, service);
-    let mut told = false;
-    let ended = std::future::poll_fn(|cx| {
-        client.register(cx.waker());
-        if client.over.get() && !std::mem::replace(&mut told, true) {
-            Pin::new(&mut connection).graceful_shutdown();
+async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: Stream, _place: Place) {
+    // Outside tokio's budget: a poll that stops for fairness before it wrote would leave a head to a later moment, when
+    // the table may already say otherwise. What streams yields by itself now and then.
+    let ended = tokio::task::unconstrained(http1::client::serve(&worker, &client, stream)).await;
+    match ended {
+        http1::client::Ended::Closed(close) => close.perform().await,
+        http1::client::Ended::Switched(side, tunnel) => {
+            client.busy();
+            tunnel::run(side, tunnel).await;
         }
-        Pin::new(&mut connection).poll(cx)
-    });
-    let ended = ended.await;
-    let tunnel = client.tunnel.take();
-    match (ended, tunnel) {
-        (Ok(()), Some(tunnel)) => {
-            client.busy(Version::HTTP_11);
-            let parts = connection.into_parts();
-            tunnel::run(tunnel, parts.io.into_inner(), parts.read_buf).await;
-        }
-        (Err(error), _) => {
-            tracing::debug!(%peer, %error, "client connection ended");
-            if client.cut_short.get() && client.is_old.get() {
-                // A plain close would look like the end of the answer.
-                let stream = connection.into_parts().io.into_inner().stream;
-                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-            }
-        }
-        (Ok(()), None) if client.owes_upload() => linger(connection.into_parts().io.into_inner().stream).await,
-        (Ok(()), None) => {}
     }
 }
 
-/// Reads and drops what the client still sends: closing over unread bytes resets the connection, and the answer that
-/// explains the early end may be lost with it.
-async fn linger(mut stream: TcpStream) {
-    let mut sink = [0; 4_096];
-    let drained = async { while let Ok(1..) = stream.read(&mut sink).await {} };
-    let _ = tokio::time::timeout(LINGER, drained).await;
+impl Close {
+    async fn perform(self) {
+        match self {
+            Close::Clean(mut stream) => {
+                let _ = tokio::time::timeout(LINGER, stream.shutdown()).await;
+            }
+            Close::Reset(stream) => stream.reset_on_close(),
+            Close::Unread(mut stream) => {
+                let _ = tokio::time::timeout(LINGER, stream.shutdown()).await;
+                let mut sink = [0; 4_096];
+                let drained = async { while let Ok(1..) = stream.read(&mut sink).await {} };
+                let _ = tokio::time::timeout(LINGER, drained).await;
+            }
+        }
+    }
 }
 
 /// A connection's place among the worker's clients; given back however the task ends.
@@ -235,44 +230,4 @@ impl Drop for Place {
         self.worker.leave(self.key);
         self.worker.plane.connections.fetch_sub(1, Relaxed);
     }
-}
-
-/// The client's stream, watched.
-pub struct Watched {
-    stream: TcpStream,
-    client: Rc<Client>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.client.cut.get() {
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.client.read(buf.filled().len() - before);
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.client.given_up.get() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// Closes a stream politely; the other side may already be gone.
-pub async fn close(mut stream: impl AsyncWrite + Unpin) {
-    let _ = stream.shutdown().await;
 }

@@ -1,123 +1,134 @@
-//! Forwarding: one attempt of a request at one endpoint, and the delivery of its answer.
+//! Forwarding: one attempt of a request at one endpoint, up to its response head.
 //!
 //! A connection is taken from the list or opened; then, without yielding in between, the current table is asked
 //! once more whether the pool may still get requests, the attempt is booked, and the head is written.
 //!
-//! Invariant: what comes back for another attempt can certainly be sent again without being done twice.
+//! Invariant: what may be tried again can certainly be sent again without being done twice.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-
-use http::header::HeaderValue;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use std::task::Poll;
 
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::Failure;
 use crate::bridge::table::Assignment;
 use crate::domain::retry;
-use crate::proxy::body::{Body, Ending, Upload};
-use crate::proxy::connection::Client;
-use crate::proxy::head::{self, Inbound};
-use crate::proxy::pipeline;
+use crate::proxy::error::Fault;
+use crate::proxy::exchange::{Broken, Exchange};
+use crate::proxy::http1::framing::Framing;
+use crate::proxy::pipeline::{Downstream, Request};
 use crate::proxy::recorder::{Attempt, Place};
-use crate::proxy::tunnel::Tunnel;
-use crate::proxy::upstream::{Broken, Connection};
+use crate::proxy::upstream;
 use crate::proxy::worker::Worker;
 
-/// An upstream's response head, with what its body comes over.
-pub struct Answer {
-    /// Head and body handle.
-    pub response: Response<Incoming>,
-    /// A cookie to set, see [`pipeline::remember`].
-    pub remember: Option<HeaderValue>,
-    connection: Box<Connection>,
-    attempt: Attempt,
-}
-
 /// Why an attempt brought no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setback {
     /// Before anything was sent the table changed so that this pool gets nothing any more.
-    TableMoved(Inbound),
-    /// The upstream failed; the request is there if it may be sent again.
+    TableMoved,
+    /// The upstream failed.
     Failed {
         /// How.
         failure: Failure,
-        /// The request, if repeating it is safe.
-        repeat: Option<Inbound>,
+        /// Sending the request again is safe.
+        repeatable: bool,
     },
-    /// The client broke off its upload: nobody else's fault.
-    ClientFailed,
+    /// The client sent nonsense, broke off, or took too long: nobody else's fault.
+    ClientFailed(Fault),
+    /// The client is gone.
+    ClientGone,
 }
 
-/// Sends a request to `endpoint` and waits for the response head.
+/// Sends a request to `endpoint` and waits for the final response head; interim ones go down at once.
 ///
 /// # Errors
 /// See [`Setback`].
-pub async fn send(
+pub async fn send<D: Downstream>(
     worker: &Rc<Worker>,
-    client: &Rc<Client>,
+    request: &Request<'_>,
     place: &Place,
     assignment: Assignment,
     endpoint: &Arc<Endpoint>,
-    mut inbound: Inbound,
-) -> Result<Answer, Setback> {
+    down: &mut D,
+) -> Result<Exchange, Setback> {
     loop {
         let settings = &place.service().settings;
-        let mut connection = match worker.connections.take(endpoint) {
+        let connection = match worker.connections.take(endpoint) {
             Some(connection) => connection,
-            None => match Connection::open(endpoint, &settings.connections, settings.timeouts.connect).await {
+            None => match upstream::open(endpoint, &settings.connections, settings.timeouts.connect).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
                     // By the present epoch: nobody reads the book of an old one that has nothing open any more.
                     present(worker, place).charge(worker.index, Failure::Connect);
-                    return Err(Setback::Failed { failure: Failure::Connect, repeat: Some(inbound) });
+                    return Err(Setback::Failed { failure: Failure::Connect, repeatable: true });
                 }
             },
         };
         if !worker.is_current(&place.snapshot) && !still_allowed(worker, place, assignment) {
             worker.connections.put(connection);
-            return Err(Setback::TableMoved(inbound));
+            return Err(Setback::TableMoved);
         }
-        let Inbound { request, upload, is_idempotent, wants_tunnel } = inbound;
-        let spare = (connection.is_reused && is_idempotent && upload.is_none()).then(|| copy_of(&request));
-        let attempt = Attempt::begin(worker, client, present(worker, place), Arc::clone(endpoint), upload.clone());
-        match connection.exchange(*request, &attempt).await {
-            Ok(response) if is_unasked_switch(&response, wants_tunnel) => {
-                attempt.fail(Failure::Reset);
-                return Err(Setback::Failed { failure: Failure::Reset, repeat: None });
-            }
-            Ok(response) => {
-                let owes = upload.as_ref().is_some_and(|upload| !upload.done.get());
-                connection.is_spent = owes || response.version() == http::Version::HTTP_10;
-                attempt.head(response.status().as_u16());
-                return Ok(Answer { response, connection, attempt, remember: None });
+        let attempt = Attempt::begin(worker, &down.waiter(), present(worker, place), Arc::clone(endpoint));
+        let mut exchange = Exchange::begin(worker, connection, attempt, request.upward(down.client()), request.framing);
+        match head_of(&mut exchange, request, down).await {
+            Ok(()) => {
+                exchange.begin_body();
+                return Ok(exchange);
             }
             // The connection had died while idle; that says nothing about the request or the endpoint.
-            Err(Broken::Unsent(request)) if connection.is_reused => {
-                inbound = Inbound { request, upload, is_idempotent, wants_tunnel };
+            Err(Some(Broken::Unsent)) if exchange.is_reused() => exchange.abandon(),
+            Err(Some(Broken::Unsent)) => {
+                exchange.into_attempt().fail(Failure::Reset);
+                return Err(Setback::Failed { failure: Failure::Reset, repeatable: true });
             }
-            Err(Broken::Unsent(request)) => {
-                attempt.fail(Failure::Reset);
-                let repeat = Some(Inbound { request, upload, is_idempotent, wants_tunnel });
-                return Err(Setback::Failed { failure: Failure::Reset, repeat });
+            Err(Some(Broken::Client(fault))) => {
+                exchange.abandon();
+                return Err(Setback::ClientFailed(fault));
             }
-            Err(Broken::Failed(_)) if upload.as_ref().is_some_and(|upload| upload.client_failed.get()) => {
-                return Err(Setback::ClientFailed);
-            }
-            Err(Broken::Failed(failure)) => {
-                attempt.fail(failure);
+            Err(Some(Broken::Upstream(failure))) => {
                 let known = retry::Attempt {
                     unsent: false,
-                    reused: connection.is_reused && failure == Failure::Reset,
-                    idempotent: is_idempotent,
-                    body_spent: upload.is_some(),
+                    reused: exchange.is_reused() && failure == Failure::Reset,
+                    idempotent: request.is_idempotent(),
+                    body_spent: !matches!(request.framing, Framing::None | Framing::Length(0)),
                 };
-                let again = spare.filter(|_| retry::may_repeat(known));
-                let repeat = again.map(|request| Inbound { request, upload: None, is_idempotent, wants_tunnel });
-                return Err(Setback::Failed { failure, repeat });
+                exchange.into_attempt().fail(failure);
+                return Err(Setback::Failed { failure, repeatable: retry::may_repeat(known) });
             }
+            Err(None) => {
+                exchange.abandon();
+                return Err(Setback::ClientGone);
+            }
+        }
+    }
+}
+
+/// Waits for the final head. `None` as error: the client is gone.
+async fn head_of<D: Downstream>(
+    exchange: &mut Exchange,
+    request: &Request<'_>,
+    down: &mut D,
+) -> Result<(), Option<Broken>> {
+    let waiter = down.waiter();
+    loop {
+        poll_fn(|cx| {
+            waiter.register(cx.waker());
+            match exchange.poll_head(cx, down) {
+                Poll::Pending => down.poll_gone(cx).map(|()| Err(None)),
+                Poll::Ready(head) => Poll::Ready(head.map_err(Some)),
+            }
+        })
+        .await?;
+        match exchange.head().status {
+            101 if request.accepts_switch(exchange.head()) => return Ok(()),
+            101 => return Err(Some(Broken::Upstream(Failure::Malformed))),
+            100..200 => {
+                down.interim(exchange.head()).await;
+                exchange.skip_interim();
+            }
+            _ => return Ok(()),
         }
     }
 }
@@ -147,37 +158,4 @@ fn still_allowed(worker: &Worker, place: &Place, assignment: Assignment) -> bool
     // After a reload overrides may have moved: deciding anew is always right.
     let same_rules = Arc::ptr_eq(&now.service().settings, &place.service().settings);
     same_rules && now.service().still_allows(Assignment { pool: now.pool, ..assignment })
-}
-
-/// A bodiless request again.
-fn copy_of(request: &Request<Upload>) -> Box<Request<Upload>> {
-    let mut copy = Request::new(Upload::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Box::new(copy)
-}
-
-fn is_unasked_switch(response: &Response<Incoming>, wants_tunnel: bool) -> bool {
-    response.status() == StatusCode::SWITCHING_PROTOCOLS && !wants_tunnel
-}
-
-/// Turns an upstream's answer into the client's; a 101 becomes a tunnel.
-pub async fn deliver(answer: Answer, client: &Client, ending: Ending) -> Response<Body> {
-    let Answer { mut response, connection, attempt, remember } = answer;
-    let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    head::downwards(&mut response, tunnel);
-    pipeline::remember(&mut response, remember);
-    let (parts, incoming) = response.into_parts();
-    let body = if tunnel {
-        attempt.tunnels();
-        drop(incoming);
-        if let Some(raw) = connection.into_raw().await {
-            client.tunnels(Tunnel { raw, attempt });
-        }
-        Body::own(bytes::Bytes::new(), ending)
-    } else {
-        Body::upstream(incoming, connection, attempt, ending)
-    };
-    Response::from_parts(parts, body)
 }

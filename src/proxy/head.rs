@@ -1,271 +1,309 @@
-//! Heads: what is refused on arrival, and what is changed on the way up and down.
+//! Heads, whatever wire they came over: owned bytes, and where in them the fields are.
 //!
-//! Up: hop-by-hop fields and those the client nominated in `Connection` go, forwarding fields are replaced by
-//! what this hop knows, twins of them with `_` or `.` are dropped (upstreams fold them into the same variable),
-//! `Via` and a request id are added, `Host` is kept. Down: hop-by-hop fields go, `Via` is added.
+//! HTTP/1.1 parses into this form and HTTP/2 is flattened into it, so that every rule about fields exists once
+//! (in [`crate::proxy::hop`]) and routing sees one kind of request. Each field is classified when the head is
+//! built; later rules compare a tag instead of names.
 //!
-//! Invariant: no field that means something for one connection crosses to another.
+//! Invariant: every span lies within the bytes of its head; targets are visible ASCII.
 
 use std::net::IpAddr;
-use std::rc::Rc;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
-};
-use http::{Method, Request, Response, Uri, Version, request::Parts};
-use hyper::body::{Body as _, Incoming};
-
-use crate::domain::retry;
 use crate::domain::route::RequestView;
-use crate::proxy::body::Upload;
-use crate::proxy::connection::Client;
-use crate::proxy::error::Fault;
-use crate::proxy::recorder;
-use crate::proxy::worker::Worker;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A stretch of a head's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
 
-const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
-const HTTP: HeaderValue = HeaderValue::from_static("http");
-const OUR_VIA: HeaderValue = HeaderValue::from_static("1.1 teal");
-const UPGRADE_TOKEN: HeaderValue = HeaderValue::from_static("upgrade");
-const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
-
-/// Longest request id taken over from a client.
-const LONGEST_ID: usize = 128;
-
-/// The id of a request: the client's if it is sane, else ours.
-#[derive(Clone, Debug)]
-pub struct RequestId(HeaderValue);
-
-impl RequestId {
-    /// The id of a request with these headers.
-    pub fn of(headers: &HeaderMap, worker: &Worker) -> RequestId {
-        let sane = |value: &&HeaderValue| {
-            (1..=LONGEST_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
-        };
-        let ours = || {
-            let mut text = [0; 32];
-            let bits = [worker.random(), worker.random()];
-            let digits = bits.iter().flat_map(|bits| (0..16).map(move |at| bits >> (60 - 4 * at) & 0xf));
-            text.iter_mut().zip(digits).for_each(|(place, digit)| *place = b"0123456789abcdef"[digit as usize]);
-            HeaderValue::from_bytes(&text).expect("hex digits are visible")
-        };
-        RequestId(headers.get(X_REQUEST_ID).filter(sane).cloned().unwrap_or_else(ours))
+impl Span {
+    /// From `start` to `end`, which lie within a head of at most 1 MiB.
+    pub fn new(start: usize, end: usize) -> Span {
+        Span { start: start as u32, end: end as u32 }
     }
 
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+    /// The stretch itself.
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+
+    /// How long it is.
+    pub fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// True if nothing is in it.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
     }
 }
 
-/// A request that was accepted, ready to be sent up.
-pub struct Inbound {
-    /// The request as it goes up.
-    pub request: Box<Request<Upload>>,
-    /// Set while there is a body: what becomes of it.
-    pub upload: Option<Rc<recorder::Upload>>,
-    /// Repeating it has the effect of one.
-    pub is_idempotent: bool,
-    /// It asks for a WebSocket.
-    pub wants_tunnel: bool,
+/// What a field's name means to a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing: it passes.
+    Other,
+    /// `Host`.
+    Host,
+    /// `Content-Length`.
+    ContentLength,
+    /// `Transfer-Encoding`.
+    TransferEncoding,
+    /// `Connection`.
+    Connection,
+    /// `Upgrade`.
+    Upgrade,
+    /// `TE`.
+    Te,
+    /// `Trailer`.
+    Trailer,
+    /// `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`, `Proxy-Authorization`: for one hop only.
+    HopByHop,
+    /// Named in `Connection`, so for one hop only.
+    Nominated,
+    /// `Expect`.
+    Expect,
+    /// `Via`.
+    Via,
+    /// `X-Request-Id`.
+    RequestId,
+    /// `Forwarded`, `X-Real-IP`, `X-Forwarded-*`: only the last hop's word counts.
+    Forwarding,
+    /// A name that upstreams read as one of the above once `_` and `.` are folded to `-`.
+    Twin,
 }
 
-/// Checks a request and makes it fit to be sent up.
-///
-/// # Errors
-/// The client's fault.
-pub fn accept(request: Request<Incoming>, client: &Client, id: &RequestId) -> Result<Inbound, Fault> {
-    let (mut parts, incoming) = request.into_parts();
-    refuse(&parts)?;
-    let wants_tunnel = wants_websocket(&parts);
-    if wants_tunnel && !incoming.is_end_stream() {
-        return Err(Fault::BadRequest("an upgrade with a body"));
+impl Known {
+    /// What `name` means, whatever its case.
+    pub fn of(name: &[u8]) -> Known {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        let begins =
+            |known: &str| name.get(..known.len()).is_some_and(|part| part.eq_ignore_ascii_case(known.as_bytes()));
+        let known = match name.len() {
+            2 if is("te") => Known::Te,
+            3 if is("via") => Known::Via,
+            4 if is("host") => Known::Host,
+            6 if is("expect") => Known::Expect,
+            7 if is("upgrade") => Known::Upgrade,
+            7 if is("trailer") => Known::Trailer,
+            9 if is("forwarded") || is("x-real-ip") => Known::Forwarding,
+            10 if is("connection") => Known::Connection,
+            10 if is("keep-alive") => Known::HopByHop,
+            12 if is("x-request-id") => Known::RequestId,
+            14 if is("content-length") => Known::ContentLength,
+            16 if is("proxy-connection") => Known::HopByHop,
+            17 if is("transfer-encoding") => Known::TransferEncoding,
+            18 if is("proxy-authenticate") => Known::HopByHop,
+            19 if is("proxy-authorization") => Known::HopByHop,
+            12.. if begins("x-forwarded-") => Known::Forwarding,
+            _ => Known::Other,
+        };
+        if known == Known::Other && name.iter().any(|byte| matches!(byte, b'_' | b'.')) { twin(name) } else { known }
     }
-    to_origin_form(&mut parts)?;
-    drop_hop_by_hop(&mut parts.headers);
-    if wants_tunnel {
-        parts.headers.insert(CONNECTION, UPGRADE_TOKEN);
-        parts.headers.insert(UPGRADE, WEBSOCKET);
+}
+
+/// Upstreams that turn names into variables fold `_` and `.` like `-`; what then looks like ours must not pass.
+fn twin(name: &[u8]) -> Known {
+    let mut folded = [0; 32];
+    let length = name.len().min(folded.len());
+    for (place, byte) in folded.iter_mut().zip(name) {
+        *place = if matches!(byte, b'_' | b'.') { b'-' } else { *byte };
     }
-    forwarding(&mut parts.headers, client, id);
-    parts.version = Version::HTTP_11;
-    parts.extensions.clear();
-    let is_idempotent = retry::is_idempotent(parts.method.as_str());
-    let (body, upload) = if incoming.is_end_stream() {
-        (Upload::Empty, None)
-    } else {
-        if incoming.size_hint().exact().is_none() {
-            // Said outright: by itself hyper takes a GET for bodiless and would send up nothing.
-            parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
+    match Known::of(&folded[..length]) {
+        Known::Other | Known::Te | Known::Trailer | Known::Upgrade | Known::HopByHop => Known::Other,
+        _ => Known::Twin,
+    }
+}
+
+/// One field.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name, as sent.
+    pub name: Span,
+    /// Its value, without white space around it.
+    pub value: Span,
+    /// What the name means.
+    pub known: Known,
+}
+
+/// The fields of a head, in order, over the bytes that hold them.
+#[derive(Clone, Copy)]
+pub struct Fields<'a> {
+    /// What the spans point into.
+    pub bytes: &'a [u8],
+    /// The fields.
+    pub list: &'a [Field],
+}
+
+impl<'a> Fields<'a> {
+    /// No fields.
+    pub const NONE: Fields<'static> = Fields { bytes: &[], list: &[] };
+
+    /// Name, value and meaning of each.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8], Known)> {
+        self.list.iter().map(move |field| (field.name.of(self.bytes), field.value.of(self.bytes), field.known))
+    }
+
+    /// The values of a kind of field, in order.
+    pub fn known(self, known: Known) -> impl Iterator<Item = &'a [u8]> {
+        self.list.iter().filter(move |field| field.known == known).map(move |field| field.value.of(self.bytes))
+    }
+
+    /// The values of the fields with this name, in order; case does not matter.
+    pub fn named(self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let matches = move |field: &&Field| field.name.of(self.bytes).eq_ignore_ascii_case(name.as_bytes());
+        self.list.iter().filter(matches).map(move |field| field.value.of(self.bytes))
+    }
+
+    /// The members of all fields of a kind, as comma-separated lists (RFC 9110 section 5.6.1).
+    pub fn members(self, known: Known) -> impl Iterator<Item = &'a [u8]> {
+        self.known(known)
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|m| !m.is_empty())
+    }
+}
+
+/// The version a message was sent with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    #[default]
+    Http11,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Version {
+    /// As `Via` names it (RFC 9110 section 7.6.3).
+    pub fn number(self) -> &'static str {
+        match self {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+            Version::Http2 => "2.0",
         }
-        let report = Rc::new(recorder::Upload::default());
-        (Upload::Stream { incoming, report: Rc::clone(&report) }, Some(report))
-    };
-    let request = Box::new(Request::from_parts(parts, body));
-    Ok(Inbound { request, upload, is_idempotent, wants_tunnel })
-}
-
-/// What a gateway must not forward, or cannot forward without guessing.
-fn refuse(parts: &Parts) -> Result<(), Fault> {
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-        return Err(Fault::Method);
-    }
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(Fault::BadRequest("more than one Host"));
-    }
-    if host.is_none() && parts.version == Version::HTTP_11 {
-        return Err(Fault::BadRequest("no Host"));
-    }
-    if host.is_some_and(|host| !is_host(host.as_bytes())) {
-        return Err(Fault::BadRequest("an invalid Host"));
-    }
-    // Of a Content-Length beside a Transfer-Encoding nothing is left here: hyper drops it and writes its own.
-    if parts.headers.contains_key(TRANSFER_ENCODING) && parts.version != Version::HTTP_11 {
-        return Err(Fault::BadRequest("a transfer encoding in HTTP/1.0"));
-    }
-    Ok(())
-}
-
-/// `uri-host [ ":" port ]` in the characters of RFC 3986 section 3.2.2, without userinfo or escapes.
-fn is_host(host: &[u8]) -> bool {
-    host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~'))
-}
-
-fn wants_websocket(parts: &Parts) -> bool {
-    let Some(token) = parts.headers.get(UPGRADE) else { return false };
-    token.as_bytes().eq_ignore_ascii_case(b"websocket")
-        && parts.method == Method::GET
-        && parts.version == Version::HTTP_11
-        && nominated(&parts.headers).any(|name| name.eq_ignore_ascii_case("upgrade"))
-}
-
-/// Absolute-form becomes origin-form, and its authority the Host (RFC 9112 section 3.2.2).
-fn to_origin_form(parts: &mut Parts) -> Result<(), Fault> {
-    let Some(authority) = parts.uri.authority() else { return Ok(()) };
-    let host = HeaderValue::try_from(authority.as_str()).ok().filter(|host| is_host(host.as_bytes()));
-    let host = host.ok_or(Fault::BadRequest("an invalid target"))?;
-    parts.headers.insert(HOST, host);
-    let path = parts.uri.path_and_query().cloned();
-    let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-    parts.uri = Uri::from(path);
-    Ok(())
-}
-
-/// The names that `Connection` nominates.
-fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty())
-}
-
-/// Drops what concerns one connection only (RFC 9110 section 7.6.1). The framing is hyper's to write anew.
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let names: Vec<HeaderName> = nominated(headers).filter_map(|name| name.parse().ok()).collect();
-        // A client must not be able to strip what decides about the message itself.
-        let keeps = |name: &HeaderName| matches!(*name, HOST | CONTENT_LENGTH);
-        names.iter().filter(|name| !keeps(name)).for_each(|name| drop(headers.remove(name)));
-    }
-    drop_where(headers, |name| {
-        matches!(
-            name,
-            "connection"
-                | "keep-alive"
-                | "proxy-connection"
-                | "proxy-authenticate"
-                | "proxy-authorization"
-                | "te"
-                | "trailer"
-                | "transfer-encoding"
-                | "upgrade"
-        )
-    });
-}
-
-/// Drops the fields whose names `odd` picks: one pass over the names, and a lookup only for what is there.
-fn drop_where(headers: &mut HeaderMap, odd: impl Fn(&str) -> bool) {
-    while let Some(name) = headers.keys().find(|name| odd(name.as_str())).cloned() {
-        headers.remove(name);
     }
 }
 
-/// Replaces what says where the request came from.
-fn forwarding(headers: &mut HeaderMap, client: &Client, id: &RequestId) {
-    drop_where(headers, |name| is_ours_to_say(name) || is_twin(name));
-    if let Some(host) = headers.get(HOST).cloned() {
-        headers.insert(X_FORWARDED_HOST, host);
-    }
-    headers.insert(X_FORWARDED_FOR, client.forwarded_for.clone());
-    headers.insert(X_FORWARDED_PROTO, HTTP);
-    headers.insert(X_REQUEST_ID, id.0.clone());
-    headers.append(VIA, OUR_VIA);
+/// A request's head. One value serves a connection for all its requests, so that its memory is reused.
+#[derive(Debug, Default)]
+pub struct RequestHead {
+    /// What the spans point into.
+    pub bytes: Vec<u8>,
+    /// The method token.
+    pub method: Span,
+    /// The target in origin-form, or `*`.
+    pub target: Span,
+    /// The authority asked for: of the target, or the `Host` field.
+    pub host: Span,
+    /// The fields.
+    pub list: Vec<Field>,
+    /// How it was sent.
+    pub version: Version,
 }
 
-/// Fields of which only the last hop's word counts, and `Expect`: we answer 100-continue ourselves, when the
-/// upstream first asks for the body.
-fn is_ours_to_say(name: &str) -> bool {
-    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "expect")
+impl RequestHead {
+    /// The method token.
+    pub fn method(&self) -> &[u8] {
+        self.method.of(&self.bytes)
+    }
+
+    /// The target in origin-form, or `*`.
+    pub fn target(&self) -> &[u8] {
+        self.target.of(&self.bytes)
+    }
+
+    /// The authority asked for, as sent; empty if there is none.
+    pub fn host(&self) -> &[u8] {
+        self.host.of(&self.bytes)
+    }
+
+    /// The fields.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields { bytes: &self.bytes, list: &self.list }
+    }
+
+    /// True if the method is `method`.
+    pub fn is(&self, method: &str) -> bool {
+        self.method() == method.as_bytes()
+    }
+
+    /// Marks the fields that `Connection` nominates, except those that decide about the message itself: a client must
+    /// not be able to strip them (RFC 9110 section 7.6.1).
+    pub fn mark_nominated(&mut self) {
+        mark_nominated(&self.bytes, &mut self.list);
+    }
+
+    /// Appends a stretch of bytes, for heads that are put together.
+    pub fn push(&mut self, bytes: &[u8]) -> Span {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        Span::new(start, self.bytes.len())
+    }
 }
 
-/// Names that upstreams may read as one of ours once `_` and `.` are folded to `-`.
-fn is_twin(name: &str) -> bool {
-    name.bytes().any(|b| matches!(b, b'_' | b'.')) && {
-        let folded = name.replace(['_', '.'], "-");
-        let managed = ["x-request-id", "host", "via", "content-length", "transfer-encoding", "connection"];
-        is_ours_to_say(&folded) || managed.contains(&&*folded)
+/// See [`RequestHead::mark_nominated`]; responses nominate as well.
+pub fn mark_nominated(bytes: &[u8], list: &mut [Field]) {
+    if !list.iter().any(|field| field.known == Known::Connection) {
+        return;
+    }
+    for at in 0..list.len() {
+        let Field { name, known, .. } = list[at];
+        let droppable = !matches!(
+            known,
+            Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Upgrade
+        );
+        let named = |member: &[u8]| member.eq_ignore_ascii_case(name.of(bytes));
+        if droppable && (Fields { bytes, list }).members(Known::Connection).any(named) {
+            list[at].known = Known::Nominated;
+        }
     }
 }
 
-/// Makes an upstream's head fit to be sent down. `tunnel` keeps the fields of the switch.
-pub fn downwards<B>(response: &mut Response<B>, tunnel: bool) {
-    let headers = response.headers_mut();
-    if headers.contains_key(TRANSFER_ENCODING) {
-        // The body was framed by the encoding; a length beside it is a lie (RFC 9112 section 6.3) that hyper would cut by.
-        headers.remove(CONTENT_LENGTH);
-    }
-    let trailer = headers.get(TRAILER).cloned();
-    drop_hop_by_hop(headers);
-    if let Some(trailer) = trailer {
-        headers.insert(TRAILER, trailer);
-    }
-    if tunnel {
-        headers.insert(CONNECTION, UPGRADE_TOKEN);
-        headers.insert(UPGRADE, WEBSOCKET);
-    }
-    headers.append(VIA, OUR_VIA);
-    *response.version_mut() = Version::HTTP_11;
+/// A response's head, over the bytes that whoever received it holds.
+#[derive(Clone, Copy)]
+pub struct ResponseHead<'a> {
+    /// The status code, 100 to 599.
+    pub status: u16,
+    /// How it was sent.
+    pub version: Version,
+    /// The fields.
+    pub fields: Fields<'a>,
 }
 
-/// A request head as the decisions see it.
+/// A request as the decisions see it.
 pub struct View<'a> {
-    request: &'a Request<Upload>,
+    head: &'a RequestHead,
     client: IpAddr,
 }
 
 impl<'a> View<'a> {
     /// The view of a request from `client`.
-    pub fn new(request: &'a Request<Upload>, client: &Client) -> View<'a> {
-        View { request, client: client.peer.ip() }
+    pub fn new(head: &'a RequestHead, client: IpAddr) -> View<'a> {
+        View { head, client }
     }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    bytes.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')).then(|| std::str::from_utf8(bytes).ok()).flatten()
 }
 
 impl RequestView for View<'_> {
     fn method(&self) -> &str {
-        self.request.method().as_str()
+        text(self.head.method()).unwrap_or_default()
     }
 
     fn path(&self) -> &str {
-        self.request.uri().path()
+        let target = self.head.target();
+        let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+        text(&target[..end]).unwrap_or_default()
     }
 
     fn host(&self) -> &str {
-        let host = self.request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = text(self.head.host()).unwrap_or_default();
         match host.rfind(':') {
             // A bracketed address has colons of its own.
             Some(at) if !host[at..].contains(']') => &host[..at],
@@ -274,10 +312,82 @@ impl RequestView for View<'_> {
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        self.request.headers().get(name).and_then(|value| value.to_str().ok())
+        let value = match name {
+            "host" => Some(self.head.host()),
+            _ => {
+                let fields = self.head.fields();
+                let mut fields = fields.list.iter().map(|field| (field.name.of(fields.bytes), field.value));
+                let found = fields.find(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()));
+                found.map(|(_, value)| value.of(&self.head.bytes))
+            }
+        };
+        value.and_then(text)
     }
 
     fn client(&self) -> IpAddr {
         self.client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_classified_whatever_their_case() {
+        let table = [
+            ("Host", Known::Host),
+            ("CONTENT-LENGTH", Known::ContentLength),
+            ("transfer-Encoding", Known::TransferEncoding),
+            ("Keep-Alive", Known::HopByHop),
+            ("Proxy-Authorization", Known::HopByHop),
+            ("x-forwarded-for", Known::Forwarding),
+            ("X-Forwarded-Anything", Known::Forwarding),
+            ("X-Real-IP", Known::Forwarding),
+            ("Forwarded", Known::Forwarding),
+            ("x-request-id", Known::RequestId),
+            ("x_request.id", Known::Twin),
+            ("X_Forwarded_For", Known::Twin),
+            ("X.Forwarded-A_B", Known::Twin),
+            ("Content_Length", Known::Twin),
+            ("transfer_encoding", Known::Twin),
+            ("x_real_ip", Known::Twin),
+            ("my_header", Known::Other),
+            ("accept", Known::Other),
+            ("x-forwarde", Known::Other),
+        ];
+        for (name, known) in table {
+            assert_eq!(Known::of(name.as_bytes()), known, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_connection_names_is_marked_but_never_what_frames_the_message() {
+        let mut head = RequestHead::default();
+        for (name, value) in [
+            ("Connection", "close, X-Secret ,content-length"),
+            ("x-secret", "1"),
+            ("Content-Length", "3"),
+            ("host", "a"),
+        ] {
+            let (name_span, value) = (head.push(name.as_bytes()), head.push(value.as_bytes()));
+            head.list.push(Field { name: name_span, value, known: Known::of(name.as_bytes()) });
+        }
+        head.mark_nominated();
+        let kinds: Vec<_> = head.list.iter().map(|field| field.known).collect();
+        assert_eq!(kinds, [Known::Connection, Known::Nominated, Known::ContentLength, Known::Host]);
+    }
+
+    #[test]
+    fn the_view_splits_target_and_host() {
+        let mut head = RequestHead::default();
+        head.method = head.push(b"GET");
+        head.target = head.push(b"/a/b?c=/d?");
+        head.host = head.push(b"[::1]:80");
+        let view = View::new(&head, IpAddr::from([127, 0, 0, 1]));
+        assert_eq!((view.method(), view.path(), view.host()), ("GET", "/a/b", "[::1]"));
+        assert_eq!(view.header("host"), Some("[::1]:80"));
+        head.host = head.push(b"shop:8080");
+        assert_eq!(View::new(&head, IpAddr::from([127, 0, 0, 1])).host(), "shop");
     }
 }

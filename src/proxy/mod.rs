@@ -1,20 +1,25 @@
 //! DATA PLANE: from an accepted connection to a recorded answer.
 //!
 //! Files in the order a request meets them: [`listener`], [`connection`], [`pipeline`] (the page to read first),
-//! [`head`], [`forwarder`], [`upstream`], [`body`], [`tunnel`], [`recorder`], [`access`], [`error`]. Each [`worker`] is an OS
-//! thread with its own runtime, listener, upstream connections and counters; workers share nothing they write.
+//! [`forwarder`], [`exchange`], [`upstream`], [`tunnel`], [`recorder`], [`access`], [`error`]. What is on a wire is in
+//! [`http1`]; both sides meet in the neutral [`head`] and its rules in [`hop`]. Each [`worker`] is an OS thread with its
+//! own runtime, listener, upstream connections, [`buffer`]s and counters; workers share nothing they write.
 //!
 //! Invariant: nothing on a request's path locks, blocks, or waits for the control plane.
 
 pub mod access;
-pub mod body;
+pub mod buffer;
 pub mod connection;
 pub mod error;
+pub mod exchange;
 pub mod forwarder;
 pub mod head;
+pub mod hop;
+pub mod http1;
 pub mod listener;
 pub mod pipeline;
 pub mod recorder;
+pub mod stream;
 pub mod tunnel;
 pub mod upstream;
 pub mod worker;

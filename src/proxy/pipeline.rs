@@ -1,90 +1,140 @@
-//! The life of one request, top to bottom. Read this page first.
+//! The life of one request, top to bottom, whatever wire it came over. Read this page first.
 //!
-//! [`handle`] accepts a head, then tries: route, override or split, balance, forward; a setback that may be
+//! [`handle`] takes a parsed head, then tries: route, override or split, balance, forward; a setback that may be
 //! repeated goes round again. Every round decides on the current table, so a request that waited (for a slow
-//! connect, for its retry) never follows a split that has meanwhile changed (Decisions 1).
+//! connect, for its retry) never follows a split that has meanwhile changed (Decisions 1). The client's side is a
+//! [`Downstream`]: HTTP/1.1 and HTTP/2 differ in how they read and write, not in what is decided here.
 //!
 //! Invariant: a request is answered exactly once, and dispatched only where the current table allows it.
 
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
-
-use http::header::{CONNECTION, HeaderValue, SET_COOKIE};
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use std::task::{Context, Poll};
 
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::Failure;
 use crate::bridge::table::{Pool, Reason};
 use crate::clock;
 use crate::config::settings::{self, SplitBy};
-use crate::domain::balance;
 use crate::domain::route::{self, RequestView};
-use crate::domain::split;
-use crate::proxy::access::Line;
-use crate::proxy::body::{Body, Ending};
-use crate::proxy::connection::Client;
+use crate::domain::{balance, retry, split};
+use crate::proxy::access::{Line, Logged};
+use crate::proxy::connection::{Client, Waiter};
 use crate::proxy::error::Fault;
-use crate::proxy::forwarder::{self, Answer, Setback};
-use crate::proxy::head::{self, Inbound, RequestId, View};
+use crate::proxy::exchange::{Exchange, Upload};
+use crate::proxy::forwarder::{self, Setback};
+use crate::proxy::head::{Known, RequestHead, ResponseHead, Span, View};
+use crate::proxy::hop::{RequestId, Upward};
+use crate::proxy::http1::framing::Framing;
 use crate::proxy::recorder::Place;
 use crate::proxy::worker::Worker;
 use crate::telemetry::access_log::Entry;
 
-/// Answers one request.
-///
-/// # Errors
-/// Never: every fault is a response.
-pub async fn handle(
-    worker: Rc<Worker>,
-    client: Rc<Client>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    client.busy(request.version());
-    let id = RequestId::of(request.headers(), &worker);
-    let mut line = worker.access.as_ref().map(|_| begin_line(&request, &client, &id));
-    let answered = match head::accept(request, &client, &id) {
-        Ok(inbound) => {
-            client.uploads(inbound.upload.clone());
-            answer(&worker, &client, inbound, &mut line).await
-        }
-        Err(fault) => Err(fault),
-    };
-    if matches!(answered, Err(Fault::BadRequest(_) | Fault::Method | Fault::NoService)) {
-        worker.tally().refused.add(1);
-    }
-    if let Some(line) = &mut line {
-        line.status(match &answered {
-            Ok(answer) => answer.response.status(),
-            Err(fault) => fault.status(),
-        });
-    }
-    let ending = Ending::new(&worker, &client, line);
-    let mut response = match answered {
-        Ok(answer) => forwarder::deliver(answer, &client, ending).await,
-        Err(fault) => fault.response(&id, ending),
-    };
-    if worker.plane.roster.is_ending() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        // Told now, the client opens its next connection elsewhere; cut later, it might lose a request.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response)
+/// Logged as the status of a request whose client went away before its answer began.
+const GONE: u16 = 499;
+
+/// A request that was accepted.
+pub struct Request<'a> {
+    /// Its head.
+    pub head: &'a RequestHead,
+    /// Its id.
+    pub id: RequestId,
+    /// Where its body ends.
+    pub framing: Framing,
+    /// It waits for a `100 Continue`.
+    pub expects_continue: bool,
+    /// The protocol it asks to switch to.
+    pub upgrade: Option<Span>,
 }
 
-/// Goes round until an upstream answers or nothing more may be tried.
-async fn answer(
+/// An upstream's answer, ready to go down.
+pub struct Answer {
+    /// The exchange, at its final response head.
+    pub exchange: Exchange,
+    /// A cookie to set.
+    pub cookie: Option<String>,
+}
+
+/// The client's side of one request.
+pub trait Downstream: Upload {
+    /// Who the client is.
+    fn client(&self) -> &Client;
+    /// Reaches the task that waits.
+    fn waiter(&self) -> Rc<Waiter>;
+    /// Ready once the client is gone for certain.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Sends an interim head down, if the client takes such.
+    fn interim(&mut self, head: ResponseHead<'_>) -> impl Future<Output = ()>;
+    /// Sends an answer down, and returns how many bytes of its body went.
+    fn deliver(&mut self, answer: Answer) -> impl Future<Output = u64>;
+    /// Sends our own answer.
+    fn refuse(&mut self, fault: Fault, id: &str) -> impl Future<Output = ()>;
+}
+
+impl Request<'_> {
+    /// What goes up of it.
+    pub fn upward<'a>(&'a self, client: &'a Client) -> Upward<'a> {
+        let Request { head, id, expects_continue, upgrade, .. } = self;
+        let upgrade = upgrade.filter(|_| self.wants_websocket());
+        Upward { head, client, id, upgrade, expects_continue: *expects_continue }
+    }
+
+    /// Repeating it has the effect of one.
+    pub fn is_idempotent(&self) -> bool {
+        std::str::from_utf8(self.head.method()).is_ok_and(retry::is_idempotent)
+    }
+
+    fn wants_websocket(&self) -> bool {
+        self.upgrade.is_some_and(|token| token.of(&self.head.bytes).eq_ignore_ascii_case(b"websocket"))
+    }
+
+    /// A 101 answers what was asked, and names it.
+    pub fn accepts_switch(&self, head: ResponseHead<'_>) -> bool {
+        let asked = self.upgrade.filter(|_| self.wants_websocket()).map(|token| token.of(&self.head.bytes));
+        let mut named = head.fields.known(Known::Upgrade);
+        asked.is_some_and(|asked| named.next().is_some_and(|name| name.eq_ignore_ascii_case(asked)))
+    }
+}
+
+/// Answers one request.
+pub async fn handle<D: Downstream>(worker: &Rc<Worker>, request: Request<'_>, down: &mut D) {
+    let mut log = Logged::new(worker, || begin_line(&request, down.client()));
+    match answer(worker, &request, down, &mut log).await {
+        Ok(answer) => {
+            log.status(answer.exchange.head().status);
+            log.sent(down.deliver(answer).await);
+        }
+        Err(Some(fault)) => {
+            log.status(fault.status());
+            if fault.is_refusal() {
+                worker.tally().refused.add(1);
+            }
+            down.refuse(fault, request.id.text(request.head)).await;
+        }
+        Err(None) => log.status(GONE),
+    }
+}
+
+/// Answers what is not even a request.
+pub async fn refuse<D: Downstream>(worker: &Rc<Worker>, fault: Fault, down: &mut D) {
+    worker.tally().refused.add(1);
+    let id = RequestId::fresh(worker);
+    down.refuse(fault, id.text(&RequestHead::default())).await;
+}
+
+/// Goes round until an upstream answers or nothing more may be tried. `None` as error: the client is gone.
+async fn answer<D: Downstream>(
     worker: &Rc<Worker>,
-    client: &Rc<Client>,
-    mut inbound: Inbound,
-    line: &mut Option<Box<Line>>,
-) -> Result<Answer, Fault> {
+    request: &Request<'_>,
+    down: &mut D,
+    log: &mut Logged,
+) -> Result<Answer, Option<Fault>> {
     let draw = worker.random();
     let mut tries = 0;
     let mut avoid = None;
     loop {
         let snapshot = worker.snapshot();
-        let view = View::new(&inbound.request, client);
+        let view = View::new(request.head, down.client().peer.ip());
         let index = snapshot.table.route(&view).ok_or(Fault::NoService)?;
         let service = &snapshot.table.services[index];
         let key = key_of(&service.settings, &view, draw);
@@ -94,33 +144,26 @@ async fn answer(
         if tries == 0 {
             worker.budget.borrow_mut().deposit(service.settings.retry.budget.basis_points());
         }
-        if let Some(line) = line {
-            line.assigned(service, assignment);
-        }
+        log.assigned(service, assignment);
         let Some(endpoint) = balance(worker, &service.settings, place.pool(), avoid) else {
             place.charge(worker.index, Failure::NoEndpoint);
-            return Err(Fault::Upstream(Failure::NoEndpoint));
+            return Err(Some(Fault::Upstream(Failure::NoEndpoint)));
         };
-        if let Some(line) = line {
-            line.sent_to(&endpoint);
-        }
-        match forwarder::send(worker, client, &place, assignment, &endpoint, inbound).await {
-            Ok(mut answer) => {
-                answer.remember = key.cookie(&service.settings);
-                return Ok(answer);
-            }
-            Err(Setback::TableMoved(back)) => inbound = back,
-            Err(Setback::Failed { failure, repeat: Some(back) })
+        log.sent_to(&endpoint);
+        match forwarder::send(worker, request, &place, assignment, &endpoint, down).await {
+            Ok(exchange) => return Ok(Answer { exchange, cookie: key.cookie(&service.settings) }),
+            Err(Setback::TableMoved) => {}
+            Err(Setback::Failed { failure, repeatable: true })
                 if tries < service.settings.retry.attempts && worker.budget.borrow_mut().withdraw() =>
             {
                 tracing::debug!(endpoint = %endpoint.address, failure = failure.name(), "retrying");
                 place.retried(worker.index);
                 tries += 1;
                 avoid = Some(endpoint.id);
-                inbound = back;
             }
-            Err(Setback::Failed { failure, .. }) => return Err(Fault::Upstream(failure)),
-            Err(Setback::ClientFailed) => return Err(Fault::BrokenBody),
+            Err(Setback::Failed { failure, .. }) => return Err(Some(Fault::Upstream(failure))),
+            Err(Setback::ClientFailed(fault)) => return Err(Some(fault)),
+            Err(Setback::ClientGone) => return Err(None),
         }
     }
 }
@@ -177,29 +220,22 @@ fn is_sticky_id(text: &str) -> bool {
 
 impl Key {
     /// The cookie that remembers a new client, never a pool: a rollback moves everyone (Decisions 8).
-    fn cookie(&self, settings: &settings::Service) -> Option<HeaderValue> {
+    fn cookie(&self, settings: &settings::Service) -> Option<String> {
         let (sticky, id) = (settings.sticky.as_ref()?, self.new_id?);
         let age = sticky.max_age.map(|age| format!("; Max-Age={}", age.as_secs())).unwrap_or_default();
-        HeaderValue::try_from(format!("{}={}; Path=/; HttpOnly; SameSite=Lax{age}", sticky.cookie, sticky_id(id))).ok()
+        Some(format!("{}={}; Path=/; HttpOnly; SameSite=Lax{age}", sticky.cookie, sticky_id(id)))
     }
 }
 
-/// Adds the sticky cookie to an answer.
-pub fn remember<B>(response: &mut Response<B>, cookie: Option<HeaderValue>) {
-    if let Some(cookie) = cookie {
-        response.headers_mut().append(SET_COOKIE, cookie);
-    }
-}
-
-fn begin_line(request: &Request<Incoming>, client: &Client, id: &RequestId) -> Box<Line> {
-    let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+fn begin_line(request: &Request<'_>, client: &Client) -> Box<Line> {
+    let view = View::new(request.head, client.peer.ip());
     let entry = Entry {
         at: clock::wall_millis(),
         client: Some(client.peer.ip()),
-        method: request.method().clone(),
-        host: host.to_owned(),
-        path: request.uri().path().to_owned(),
-        id: id.as_str().to_owned(),
+        method: view.method().to_owned(),
+        host: view.header("host").unwrap_or_default().to_owned(),
+        path: view.path().to_owned(),
+        id: request.id.text(request.head).to_owned(),
         ..Entry::default()
     };
     Box::new(Line::new(clock::now(), entry))

@@ -9,7 +9,7 @@
 //! Invariant: an attempt is booked at most once per mark and at most once for errors, in the book of the epoch
 //! it was dispatched under.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::bridge::table::{Pool, Service};
 use crate::clock::{self, Micros};
 use crate::config::settings::Timeouts;
 use crate::domain::analysis::MARKS;
-use crate::proxy::connection::Client;
+use crate::proxy::connection::Waiter;
 use crate::proxy::worker::{Snapshot, Worker};
 
 /// After this long of streaming an answer counts as good.
@@ -80,8 +80,8 @@ pub struct InFlight(RefCell<Slab<Entry>>);
 struct Entry {
     place: Place,
     endpoint: std::sync::Arc<Endpoint>,
-    client: Rc<Client>,
-    upload: Option<Rc<Upload>>,
+    waiter: Rc<Waiter>,
+    upload: Upload,
     dispatched: Micros,
     /// When the attempt is given up in its present phase.
     deadline: Micros,
@@ -111,17 +111,15 @@ enum Phase {
 const ALL_MARKED: u8 = u8::MAX;
 const _: () = assert!(MARKS <= 8, "one bit per mark");
 
-/// What an upload tells its attempt.
+/// What is known of a request's body on its way up.
 #[derive(Default, Debug)]
-pub struct Upload {
+struct Upload {
     /// Bytes went up since the last sweep.
-    pub moved: Cell<bool>,
-    /// The client broke off, sent nonsense, or stalled: not the upstream's fault.
-    pub client_failed: Cell<bool>,
+    moved: bool,
+    /// The client stalled: not the upstream's fault.
+    client_failed: bool,
     /// The next byte is the client's to send.
-    pub waiting: Cell<bool>,
-    /// All of it went up.
-    pub done: Cell<bool>,
+    waiting: bool,
 }
 
 /// An attempt in flight. Dropping it without a word means the client went away: neutral.
@@ -151,9 +149,8 @@ impl InFlight {
 
 impl Entry {
     fn sweep(&mut self, worker: usize, now: Micros) {
-        let uploaded = self.upload.as_ref().is_some_and(|upload| upload.moved.take());
-        let stalled = self.upload.as_ref().filter(|upload| upload.waiting.get());
-        if stalled.is_some() {
+        let uploaded = std::mem::take(&mut self.upload.moved);
+        if self.upload.waiting {
             // What the client takes its time over says nothing about the pool.
             self.marked = ALL_MARKED;
         }
@@ -172,11 +169,9 @@ impl Entry {
         }
         if now > self.deadline.min(self.last_call) && !self.expired {
             self.expired = true;
-            if let Some(upload) = &self.upload {
-                upload.client_failed.set(upload.client_failed.get() || upload.waiting.get());
-            }
+            self.upload.client_failed = self.upload.waiting;
             let unread = matches!(self.phase, Phase::Body(_)) && !self.waiting;
-            if unread { self.client.give_up() } else { self.client.wake() }
+            if unread { self.waiter.give_up() } else { self.waiter.wake() }
         }
     }
 
@@ -209,10 +204,9 @@ impl Attempt {
     /// The moment of dispatch.
     pub fn begin(
         worker: &Rc<Worker>,
-        client: &Rc<Client>,
+        waiter: &Rc<Waiter>,
         place: Place,
         endpoint: std::sync::Arc<Endpoint>,
-        upload: Option<Rc<Upload>>,
     ) -> Attempt {
         let now = clock::now();
         let service = place.service();
@@ -226,8 +220,8 @@ impl Attempt {
             place.cell(worker.index).opened();
         }
         let entry = Entry {
-            client: Rc::clone(client),
-            upload,
+            waiter: Rc::clone(waiter),
+            upload: Upload::default(),
             dispatched: now,
             deadline: now.after(head),
             last_call,
@@ -267,17 +261,27 @@ impl Attempt {
 
     /// Bytes of the response moved on towards the client.
     pub fn moved(&self) {
-        self.with(|entry| (entry.moved, entry.waiting) = (true, false));
+        self.with(|entry| entry.moved = true);
     }
 
-    /// The next bytes of the response are the upstream's to send.
-    pub fn waits(&self) {
-        self.with(|entry| entry.waiting = true);
+    /// Whether the next bytes of the response are the upstream's to send.
+    pub fn waits(&self, waits: bool) {
+        self.with(|entry| entry.waiting = waits);
     }
 
-    /// What went wrong is the client's fault, as far as its upload tells.
+    /// Bytes of the request went up.
+    pub fn upload_moved(&self) {
+        self.with(|entry| entry.upload.moved = true);
+    }
+
+    /// Whether the next bytes of the request are the client's to send.
+    pub fn upload_waits(&self, waits: bool) {
+        self.with(|entry| entry.upload.waiting = waits);
+    }
+
+    /// The client stalled its upload: what went wrong is its fault.
     pub fn blames_client(&self) -> bool {
-        self.with(|entry| entry.upload.as_ref().is_some_and(|upload| upload.client_failed.get()))
+        self.with(|entry| entry.upload.client_failed)
     }
 
     /// Past a timeout? The sweep decides; the client's task asks when it is woken.

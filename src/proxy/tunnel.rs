@@ -12,44 +12,49 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::clock::{self, Micros};
-use crate::proxy::connection::{Watched, close};
 use crate::proxy::recorder::Attempt;
-use crate::proxy::upstream::Raw;
+use crate::proxy::stream::Stream;
 
 /// Buffer each way.
 const BUFFER: usize = 16 * 1024;
 /// An open tunnel may be silent for this long: WebSocket clients ping far more often.
 const IDLE: Duration = Duration::from_secs(3_600);
 
+/// One side of a tunnel: its stream, and what was read from it already.
+pub struct Side {
+    /// The stream.
+    pub stream: Stream,
+    /// Bytes of the new protocol that came right behind the head.
+    pub early: Vec<u8>,
+}
+
 /// The upstream's side of a tunnel, waiting for the client's.
 pub struct Tunnel {
-    /// The upstream's stream.
-    pub raw: Raw,
+    /// The upstream's side.
+    pub upstream: Side,
     /// Counts as in flight until the tunnel closes.
     pub attempt: Attempt,
 }
 
 /// Copies both ways until both sides have closed, one fails, or nothing moved for too long.
-pub async fn run(tunnel: Tunnel, client: Watched, early: Bytes) {
-    let Tunnel { raw, attempt } = tunnel;
+pub async fn run(client: Side, tunnel: Tunnel) {
+    let Tunnel { upstream, attempt } = tunnel;
     let moved = Rc::new(Cell::new(clock::now()));
-    let mut down = Moving { stream: client, moved: Rc::clone(&moved) };
-    let mut up = Moving { stream: raw.stream, moved: Rc::clone(&moved) };
+    let mut down = Moving { stream: client.stream, moved: Rc::clone(&moved) };
+    let mut up = Moving { stream: upstream.stream, moved: Rc::clone(&moved) };
     let copy = async {
-        // What either side said right behind its head comes first.
-        up.write_all(&early).await?;
-        down.write_all(&raw.early).await?;
+        up.write_all(&client.early).await?;
+        down.write_all(&upstream.early).await?;
         tokio::io::copy_bidirectional_with_sizes(&mut down, &mut up, BUFFER, BUFFER).await
     };
     tokio::select! {
         copied = copy => drop(copied),
         () = silence(&moved) => {}
     }
-    close(down.stream).await;
+    let _ = down.shutdown().await;
     attempt.complete();
 }
 
@@ -62,12 +67,12 @@ async fn silence(moved: &Cell<Micros>) {
 }
 
 /// A stream that notes when bytes last moved.
-struct Moving<S> {
-    stream: S,
+struct Moving {
+    stream: Stream,
     moved: Rc<Cell<Micros>>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Moving<S> {
+impl AsyncRead for Moving {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() {
@@ -77,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Moving<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Moving<S> {
+impl AsyncWrite for Moving {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

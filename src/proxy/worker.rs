@@ -19,6 +19,7 @@ use crate::bridge::table::{Plane, Table, WorkerTally};
 use crate::clock::{self, Micros};
 use crate::domain::retry::Budget;
 use crate::proxy::access::AccessBuffer;
+use crate::proxy::buffer::Buffers;
 use crate::proxy::connection::Client;
 use crate::proxy::listener;
 use crate::proxy::recorder::InFlight;
@@ -46,6 +47,8 @@ pub struct Worker {
     pub plane: Arc<Plane>,
     /// The attempts in flight.
     pub in_flight: InFlight,
+    /// Free buffers.
+    pub buffers: Buffers,
     /// Idle upstream connections.
     pub connections: Connections,
     /// Open client connections.
@@ -131,6 +134,9 @@ async fn sweep(worker: Rc<Worker>) {
         if now.since(housekeeping) >= IDLE_SWEEP.as_micros() as u64 {
             housekeeping = now;
             worker.connections.sweep(now);
+            if worker.quiet.get() {
+                worker.buffers.shrink();
+            }
             let table = worker.snapshot();
             worker
                 .clients
@@ -150,6 +156,7 @@ impl Worker {
             index: start.index,
             plane: Arc::clone(&start.plane),
             in_flight: InFlight::default(),
+            buffers: Buffers::default(),
             connections: Connections::default(),
             clients: RefCell::default(),
             budget: RefCell::default(),

@@ -11,7 +11,6 @@ use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use http::Method;
 use serde::Serialize;
 use serde::ser::Serializer;
 
@@ -30,8 +29,7 @@ pub struct Entry {
     /// The client's address.
     pub client: Option<IpAddr>,
     /// The method.
-    #[serde(serialize_with = "as_text")]
-    pub method: Method,
+    pub method: String,
     /// As the client asked.
     pub host: String,
     /// Without query: queries carry secrets.
@@ -56,10 +54,6 @@ pub struct Entry {
 
 fn as_rfc3339<S: Serializer>(at: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&clock::rfc3339(*at))
-}
-
-fn as_text<S: Serializer>(method: &Method, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(method.as_str())
 }
 
 /// The running log. Ends, with everything written, once all senders are gone.

@@ -52,7 +52,7 @@ impl From<command::PoolStatus> for PoolStatus {
     }
 }
 
-fn named(names: [&str; 5], counts: [u64; 5]) -> Ordered<u64> {
+fn named<const N: usize>(names: [&str; N], counts: [u64; N]) -> Ordered<u64> {
     Ordered(names.into_iter().map(str::to_owned).zip(counts).collect())
 }
 

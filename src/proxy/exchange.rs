@@ -1,0 +1,174 @@
+//! One exchange with an upstream: a request going up and its answer coming down, whatever the wires on either side.
+//!
+//! The client's own task polls it: what the client sends is taken through [`Upload`], what the upstream answers is
+//! shown as stretches of bytes. So both directions move in one task with bounded buffers, a slow side holds the
+//! other back, and no request costs a task or a channel (Decisions 10).
+//!
+//! Invariant: an answer that the upstream cut short ends in a failure, never as if it were complete.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::bridge::observations::Failure;
+use crate::proxy::error::Fault;
+use crate::proxy::head::{Fields, ResponseHead};
+use crate::proxy::hop::Upward;
+use crate::proxy::http1::framing::Framing;
+use crate::proxy::http1::upstream as http1;
+use crate::proxy::recorder::Attempt;
+use crate::proxy::worker::Worker;
+
+/// A request's body, as the client's side gives it.
+pub trait Upload {
+    /// The next bytes of the body, or `None` at its end; bytes stay until [`Upload::took`].
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<&[u8]>, Fault>>;
+    /// `n` bytes of those last shown were used.
+    fn took(&mut self, n: usize);
+    /// Fields behind the body, once it is over.
+    fn trailers(&self) -> Fields<'_>;
+    /// The client holds its body back until it is told to go on: waiting is then the upstream's doing.
+    fn awaits_leave(&self) -> bool;
+}
+
+/// Why no response head came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Nothing was written, and nothing of the body was used up.
+    Unsent,
+    /// The upstream failed.
+    Upstream(Failure),
+    /// The client failed: nobody else's fault.
+    Client(Fault),
+}
+
+/// A request under way at an endpoint.
+pub struct Exchange {
+    wire: http1::Exchange,
+    attempt: Attempt,
+    worker: Rc<Worker>,
+}
+
+impl Exchange {
+    /// Begins an exchange: the head is put together, and goes out with the first poll.
+    pub fn begin(
+        worker: &Rc<Worker>,
+        connection: Box<http1::Connection>,
+        attempt: Attempt,
+        request: Upward<'_>,
+        framing: Framing,
+    ) -> Exchange {
+        let wire = http1::Exchange::begin(&worker.buffers, connection, request, framing);
+        Exchange { wire, attempt, worker: Rc::clone(worker) }
+    }
+
+    /// Drives the upload and waits for a response head, interim ones included; see [`Exchange::head`].
+    pub fn poll_head(&mut self, cx: &mut Context<'_>, upload: &mut impl Upload) -> Poll<Result<(), Broken>> {
+        if let Poll::Ready(Err(broken)) = self.wire.poll_upload(cx, &self.worker.buffers, upload, &self.attempt) {
+            return Poll::Ready(Err(broken));
+        }
+        if self.attempt.is_expired() {
+            let slow_client = self.attempt.blames_client();
+            let broken = if slow_client { Broken::Client(Fault::TooSlow) } else { Broken::Upstream(Failure::Timeout) };
+            return Poll::Ready(Err(broken));
+        }
+        self.wire.poll_head(cx, &self.worker.buffers).map_err(Broken::Upstream)
+    }
+
+    /// The response head that came.
+    pub fn head(&self) -> ResponseHead<'_> {
+        self.wire.head()
+    }
+
+    /// Where the answer's body ends.
+    pub fn framing(&self) -> Framing {
+        self.wire.framing()
+    }
+
+    /// Lets an interim head go, to wait for the next.
+    pub fn skip_interim(&mut self) {
+        self.wire.skip_interim();
+    }
+
+    /// The final head is there: books it, and makes ready for the body.
+    pub fn begin_body(&mut self) {
+        self.attempt.head(self.wire.head().status);
+    }
+
+    /// Lets the head go once it was written down; the body follows.
+    pub fn drop_head(&mut self) {
+        self.wire.drop_head();
+    }
+
+    /// Drives the upload while the answer comes down.
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>, upload: &mut impl Upload) -> Poll<Result<(), Broken>> {
+        self.wire.poll_upload(cx, &self.worker.buffers, upload, &self.attempt)
+    }
+
+    /// True once all of the request went up.
+    pub fn is_uploaded(&self) -> bool {
+        self.wire.is_uploaded()
+    }
+
+    /// The number of bytes of the body that are there, see [`Exchange::data`]; 0 at its end.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Failure>> {
+        if self.attempt.is_expired() {
+            return Poll::Ready(Err(Failure::Timeout));
+        }
+        let polled = self.wire.poll_data(cx, &self.worker.buffers);
+        self.attempt.waits(polled.is_pending());
+        polled
+    }
+
+    /// The first `n` bytes of what [`Exchange::poll_data`] announced.
+    pub fn data(&self, n: usize) -> &[u8] {
+        self.wire.data(n)
+    }
+
+    /// `n` bytes of the body went on towards the client.
+    pub fn took(&mut self, n: usize) {
+        self.wire.took(n);
+        self.attempt.moved();
+    }
+
+    /// Fields behind the body, at its end.
+    pub fn trailers(&self) -> Fields<'_> {
+        self.wire.trailers()
+    }
+
+    /// The answer is complete: books it, and keeps the connection if it is clean.
+    pub fn complete(self) {
+        self.attempt.complete();
+        self.wire.release(&self.worker);
+    }
+
+    /// The upstream broke off or took too long; the client is told by the way its answer ends.
+    pub fn fail(self, failure: Failure) {
+        if !self.attempt.blames_client() {
+            self.attempt.fail(failure);
+        }
+        self.wire.discard(&self.worker.buffers);
+    }
+
+    /// The client is gone: neutral. The connection cannot be used again.
+    pub fn abandon(self) {
+        self.wire.discard(&self.worker.buffers);
+    }
+
+    /// After a 101: the stream, what came behind the head, and the attempt, which lasts as long as the tunnel.
+    pub fn into_tunnel(self) -> (crate::proxy::stream::Stream, Vec<u8>, Attempt) {
+        self.attempt.tunnels();
+        let (stream, early) = self.wire.into_raw(&self.worker.buffers);
+        (stream, early, self.attempt)
+    }
+
+    /// True if the connection had served an earlier request.
+    pub fn is_reused(&self) -> bool {
+        self.wire.is_reused()
+    }
+
+    /// Takes attempt and connection apart after [`Broken`]: the connection is gone, the attempt is the caller's to book.
+    pub fn into_attempt(self) -> Attempt {
+        self.wire.discard(&self.worker.buffers);
+        self.attempt
+    }
+}

@@ -1,0 +1,149 @@
+//! What a gateway changes on the way up and down, whatever the wire: said once, as fields given to whoever writes.
+//!
+//! Up: hop-by-hop fields and those the client nominated in `Connection` go, forwarding fields are replaced by
+//! what this hop knows, twins of them with `_` or `.` are dropped (upstreams fold them into the same variable),
+//! `Via` and a request id are added, the authority asked for becomes `Host`. Down: hop-by-hop fields go, `Via` is
+//! added. Framing is left to the writer, who alone knows it.
+//!
+//! Invariant: no field that means something for one connection crosses to another.
+
+use crate::proxy::connection::Client;
+use crate::proxy::head::{Fields, Known, RequestHead, ResponseHead, Span, Version};
+use crate::proxy::worker::Worker;
+
+/// Longest request id taken over from a client.
+const LONGEST_ID: usize = 128;
+
+/// The id of a request: the client's if it is sane, else ours.
+#[derive(Clone, Copy, Debug)]
+pub enum RequestId {
+    /// In the request's head.
+    Theirs(Span),
+    /// Drawn by us: 32 hexadecimal digits.
+    Ours([u8; 32]),
+}
+
+impl RequestId {
+    /// The id of a request with this head.
+    pub fn of(head: &RequestHead, worker: &Worker) -> RequestId {
+        let mut theirs = head.list.iter().filter(|field| field.known == Known::RequestId).map(|field| field.value);
+        let sane = |value: &Span| {
+            (1..=LONGEST_ID).contains(&value.len()) && value.of(&head.bytes).iter().all(u8::is_ascii_graphic)
+        };
+        theirs.next().filter(sane).map_or_else(|| RequestId::fresh(worker), RequestId::Theirs)
+    }
+
+    /// An id of our own.
+    pub fn fresh(worker: &Worker) -> RequestId {
+        let mut text = [0; 32];
+        let bits = [worker.random(), worker.random()];
+        let digits = bits.iter().flat_map(|bits| (0..16).map(move |at| bits >> (60 - 4 * at) & 0xf));
+        text.iter_mut().zip(digits).for_each(|(place, digit)| *place = b"0123456789abcdef"[digit as usize]);
+        RequestId::Ours(text)
+    }
+
+    /// The id's bytes: visible ASCII.
+    pub fn bytes<'a>(&'a self, head: &'a RequestHead) -> &'a [u8] {
+        match self {
+            RequestId::Theirs(span) => span.of(&head.bytes),
+            RequestId::Ours(text) => text,
+        }
+    }
+
+    /// The id as text.
+    pub fn text<'a>(&'a self, head: &'a RequestHead) -> &'a str {
+        std::str::from_utf8(self.bytes(head)).unwrap_or_default()
+    }
+}
+
+/// A request on its way up, as far as its fields go.
+#[derive(Clone, Copy)]
+pub struct Upward<'a> {
+    /// As the client sent it.
+    pub head: &'a RequestHead,
+    /// Who the client is.
+    pub client: &'a Client,
+    /// The request's id.
+    pub id: &'a RequestId,
+    /// The protocol it wants to switch to.
+    pub upgrade: Option<Span>,
+    /// It waits for a `100 Continue`.
+    pub expects_continue: bool,
+}
+
+impl Upward<'_> {
+    /// Gives every field that goes up, but for the framing and (HTTP/1.1) the fields of an upgrade.
+    pub fn fields(&self, mut emit: impl FnMut(&[u8], &[u8])) {
+        let host = self.head.host();
+        emit(b"host", host);
+        for (name, value, known) in self.head.fields().iter() {
+            if matches!(known, Known::Other | Known::Via) {
+                emit(name, value);
+            }
+        }
+        if self.expects_continue {
+            emit(b"expect", b"100-continue");
+        }
+        if !host.is_empty() {
+            emit(b"x-forwarded-host", host);
+        }
+        emit(b"x-forwarded-for", self.client.forwarded_for.as_bytes());
+        emit(b"x-forwarded-proto", b"http");
+        emit(b"x-request-id", self.id.bytes(self.head));
+        emit(b"via", via(self.head.version));
+    }
+}
+
+/// Gives every field of an upstream's answer that goes down, but for the framing. `Trailer` passes if `trailers` will.
+pub fn downward(head: ResponseHead<'_>, trailers: bool, mut emit: impl FnMut(&[u8], &[u8])) {
+    for (name, value, known) in head.fields.iter() {
+        let passes = match known {
+            Known::Trailer => trailers,
+            Known::HopByHop
+            | Known::Nominated
+            | Known::Connection
+            | Known::Te
+            | Known::Upgrade
+            | Known::TransferEncoding
+            | Known::ContentLength => false,
+            _ => true,
+        };
+        if passes {
+            emit(name, value);
+        }
+    }
+    emit(b"via", via(head.version));
+}
+
+/// Gives the trailer fields that may pass: none that frame, route, authenticate or describe the head (RFC 9110 section 6.5.1).
+pub fn trailers(fields: Fields<'_>, mut emit: impl FnMut(&[u8], &[u8])) {
+    for (name, value, known) in fields.iter() {
+        let describes = |text: &str| name.eq_ignore_ascii_case(text.as_bytes());
+        let belongs_to_head = [
+            "authorization",
+            "cookie",
+            "set-cookie",
+            "content-type",
+            "content-encoding",
+            "content-range",
+            "cache-control",
+            "location",
+            "max-forwards",
+            "range",
+            "if-match",
+            "if-none-match",
+            "www-authenticate",
+        ];
+        if known == Known::Other && !belongs_to_head.into_iter().any(describes) {
+            emit(name, value);
+        }
+    }
+}
+
+fn via(version: Version) -> &'static [u8] {
+    match version {
+        Version::Http10 => b"1.0 teal",
+        Version::Http11 => b"1.1 teal",
+        Version::Http2 => b"2.0 teal",
+    }
+}
