@@ -11,7 +11,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -21,8 +20,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::bridge::admission::Closed;
 use crate::clock::{self, Micros};
 use crate::config::settings;
+use crate::domain::placement;
 use crate::proxy::tunnel::{self, Tunnel};
 use crate::proxy::worker::Worker;
 use crate::proxy::{pipeline, recorder};
@@ -125,24 +126,35 @@ impl Client {
         *self.tunnel.borrow_mut() = Some(tunnel);
     }
 
-    /// Cuts the connection if it has been silent for too long; closes an idle one politely while draining.
-    pub fn sweep(&self, now: Micros, limits: &settings::Client, draining: Option<Micros>) {
-        let (idle, limit) = match self.phase.get() {
-            Phase::Busy => return,
-            Phase::Fresh => (true, limits.head_timeout),
-            Phase::Idle => (true, limits.keep_alive),
-            Phase::Head => (false, limits.head_timeout),
+    /// It has a request, or had one lately, or is too fresh to tell. A tunnel counts as one long request.
+    pub fn is_busy(&self, now: Micros) -> bool {
+        self.phase.get() == Phase::Busy || now <= self.since.get().after(placement::RECENT)
+    }
+
+    /// Cuts the connection if it has been silent for too long; closes an idle one politely while draining. Says why,
+    /// the first time it does either.
+    pub fn sweep(&self, now: Micros, limits: &settings::Client, draining: Option<Micros>) -> Option<Closed> {
+        let (idle, limit, why) = match self.phase.get() {
+            Phase::Busy => return None,
+            Phase::Fresh => (true, limits.head_timeout, Closed::HeadTimeout),
+            Phase::Idle => (true, limits.keep_alive, Closed::KeepAlive),
+            Phase::Head => (false, limits.head_timeout, Closed::HeadTimeout),
         };
+        let told = self.over.get() || self.cut.get();
+        let mut closed = None;
         let since = self.since.get();
         if let Some(began) = draining.filter(|_| idle)
             && now > began.max(since).after(LINGER)
             && !self.over.replace(true)
         {
             self.wake();
+            closed = Some(Closed::Drained);
         }
         if now > since.after(limit) && !self.cut.replace(true) {
             self.wake();
+            closed = closed.or(Some(why));
         }
+        closed.filter(|_| !told)
     }
 
     fn read(&self, bytes: usize) {
@@ -233,7 +245,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.worker.leave(self.key);
-        self.worker.plane.connections.fetch_sub(1, Relaxed);
     }
 }
 

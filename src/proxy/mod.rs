@@ -9,9 +9,11 @@
 pub mod access;
 pub mod body;
 pub mod connection;
+pub mod descriptors;
 pub mod error;
 pub mod forwarder;
 pub mod head;
+pub mod lag;
 pub mod listener;
 pub mod pipeline;
 pub mod recorder;

@@ -42,6 +42,7 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     client.busy(request.version());
+    worker.tally().requests.add(1);
     let id = RequestId::of(request.headers(), &worker);
     let mut line = worker.access.as_ref().map(|_| begin_line(&request, &client, &id));
     let answered = match head::accept(request, &client, &id) {
