@@ -112,7 +112,7 @@ mod tests {
         ) {
             let own = load(own.0.into(), own.1.into());
             let others = others.into_iter().map(|(busy, open)| load(busy.into(), open.into())).enumerate();
-            let (at, seen) = place((99, own), others.map(|(at, load)| (at, load)));
+            let (at, seen) = place((99, own), others);
             prop_assert!(at == 99 || seen < own);
         }
     }

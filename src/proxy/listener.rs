@@ -69,8 +69,8 @@ pub fn accept(worker: Rc<Worker>, socket: StdListener) -> io::Result<impl Future
         loop {
             let accepted = tokio::select! {
                 biased;
-                accepted = listener.accept() => accepted,
                 () = worker.drains() => break,
+                accepted = listener.accept() => accepted,
             };
             let after = match accepted {
                 Ok((stream, peer)) => {

@@ -105,21 +105,26 @@ fn connections(plane: &Plane, table: &Table) -> [MetricFamily; 6] {
 }
 
 fn workers(plane: &Plane) -> [MetricFamily; 5] {
-    let each = |series: &dyn Fn(&[(&str, &str)], usize, &WorkerTally) -> Metric| {
-        let one = |(at, tally)| series(&[("worker", &usize::to_string(&at))], at, tally);
-        plane.workers.iter().enumerate().map(one).collect::<Vec<_>>()
-    };
-    let load = |at| plane.handover.load(at);
+    let mut open = Vec::new();
+    let mut busy = Vec::new();
+    let mut handed_over = Vec::new();
+    let mut requests = Vec::new();
+    let mut lag = Vec::new();
+    for (index, tally) in plane.workers.iter().enumerate() {
+        let (number, load) = (index.to_string(), plane.handover.load(index));
+        let place = [("worker", number.as_str())];
+        open.push(gauge(&place, load.open.into()));
+        busy.push(gauge(&place, load.busy.into()));
+        handed_over.push(counter(&place, tally.handed_over.read()));
+        requests.push(counter(&place, tally.requests.read()));
+        lag.push(gauge(&place, seconds(tally.lag.read())));
+    }
     [
-        family(names::WORKER_CONNECTIONS, MetricType::GAUGE, each(&|at, n, _| gauge(at, load(n).open.into()))),
-        family(names::WORKER_BUSY, MetricType::GAUGE, each(&|at, n, _| gauge(at, load(n).busy.into()))),
-        family(
-            names::WORKER_HANDED_OVER,
-            MetricType::COUNTER,
-            each(&|at, _, tally| counter(at, tally.handed_over.read())),
-        ),
-        family(names::WORKER_REQUESTS, MetricType::COUNTER, each(&|at, _, tally| counter(at, tally.requests.read()))),
-        family(names::WORKER_LAG, MetricType::GAUGE, each(&|at, _, tally| gauge(at, seconds(tally.lag.read())))),
+        family(names::WORKER_CONNECTIONS, MetricType::GAUGE, open),
+        family(names::WORKER_BUSY, MetricType::GAUGE, busy),
+        family(names::WORKER_HANDED_OVER, MetricType::COUNTER, handed_over),
+        family(names::WORKER_REQUESTS, MetricType::COUNTER, requests),
+        family(names::WORKER_LAG, MetricType::GAUGE, lag),
     ]
 }
 

@@ -82,8 +82,19 @@ impl Process {
         Client::connect(self.listen)
     }
 
-    /// The processor time of all its threads so far, in hundredths of a second (`USER_HZ`).
-    pub fn ticks(&self) -> u64 {
+    /// The processor time that it uses while a busy loop gets so much, both in hundredths of a second (`USER_HZ`). On
+    /// a crowded machine, where time by the wall says little, one of its threads that spins gets as much as the loop.
+    pub fn spends_while_spinning(&self, ticks: u64) -> u64 {
+        let own = || ticks_of(&std::fs::read_to_string("/proc/thread-self/stat").unwrap());
+        let (begin, before) = (own(), self.ticks());
+        while own() < begin + ticks {
+            (0..100_000).for_each(|_| std::hint::spin_loop());
+        }
+        self.ticks() - before
+    }
+
+    /// The processor time of all its threads so far.
+    fn ticks(&self) -> u64 {
         let tasks = std::fs::read_dir(self.of("task")).unwrap();
         let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
         stats.map(|stat| ticks_of(&stat)).sum()
