@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::bridge::admission::Admission;
 use crate::bridge::table::Plane;
 use crate::config::settings::{Settings, State};
 use crate::control::controller::Controller;
@@ -29,7 +30,7 @@ use crate::control::publisher::Publisher;
 use crate::control::store::{Journal, Loaded, Store};
 use crate::control::{admin, health, watch};
 use crate::proxy::access::AccessBuffer;
-use crate::proxy::{listener, worker};
+use crate::proxy::{descriptors, listener, worker};
 use crate::telemetry::access_log::Log;
 
 /// How long names may take to resolve before serving begins without them.
@@ -95,7 +96,9 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     let access = Log::start(&settings.access_log).map_err(StartError::AccessLog)?;
     let journal = Journal::spawn(store)?;
 
-    let plane = Arc::new(Plane::new(workers));
+    let connections = descriptors::raise(settings.client.max_connections);
+    let plane = Plane { admission: Arc::new(Admission::new(connections)), ..Plane::new(workers) };
+    let plane = Arc::new(plane);
     let control = Control::new(settings.clone(), file, Arc::clone(&plane), journal, admin);
     let controller = control.controller.clone();
     let (stop_control, stop) = oneshot::channel();

@@ -22,6 +22,11 @@ impl Tally {
         self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
     }
 
+    /// Becomes `n`; only ever called by the owning worker, for gauges.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
     /// The value, from any thread.
     pub fn read(&self) -> u64 {
         self.0.load(Relaxed)

@@ -1,12 +1,16 @@
 //! BRIDGE: the only ground the two planes share.
 //!
 //! Downwards flows the routing [`table`], one immutable value at a time; upwards flow [`observations`], written
-//! by one worker each and only read by the control plane. Live [`endpoint`] state survives table swaps.
+//! by one worker each and only read by the control plane. Live [`endpoint`] state survives table swaps. Sideways, from
+//! worker to worker, go fresh connections ([`handover`]), each with its place ([`admission`]).
 //!
-//! Invariant: nothing here locks on a request's path, and no two workers write the same memory.
+//! Invariant: nothing here locks on a request's path, and what two workers write is written only when a connection
+//! opens or closes.
 
+pub mod admission;
 pub mod counters;
 pub mod endpoint;
+pub mod handover;
 pub mod observations;
 pub mod roster;
 pub mod table;

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::bridge::admission::{Admission, Arrival, Closed, Pause, Refusal};
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::bridge::endpoint::Endpoint;
+use crate::bridge::handover::Handover;
 use crate::bridge::observations::{Book, PoolTally};
 use crate::bridge::roster::Roster;
 use crate::config::settings;
@@ -27,17 +29,29 @@ pub struct Plane {
     pub roster: Roster,
     /// What the workers count beside any service.
     pub workers: PerWorker<WorkerTally>,
-    /// Client connections now open, over all workers: touched when one opens or closes, never per request.
-    pub connections: std::sync::atomic::AtomicUsize,
+    /// How many client connections there are, over all workers.
+    pub admission: Arc<Admission>,
+    /// How they are shared between the workers.
+    pub handover: Handover<Arrival>,
 }
 
 /// Counters of one worker.
 #[derive(Debug, Default)]
 pub struct WorkerTally {
-    /// Client connections accepted.
+    /// Client connections it began to serve.
     pub accepted: Tally,
-    /// Client connections now open.
-    pub open: Tally,
+    /// Client connections it accepted and handed to another worker.
+    pub handed_over: Tally,
+    /// Client connections closed before they were served, by [`Refusal`].
+    pub turned_away: [Tally; Refusal::NAMES.len()],
+    /// Client connections it closed by itself, by [`Closed`].
+    pub closed: [Tally; Closed::NAMES.len()],
+    /// How often it stopped accepting, by [`Pause`].
+    pub pauses: [Tally; Pause::NAMES.len()],
+    /// The worst recent delay of its loop in microseconds.
+    pub lag: Tally,
+    /// Requests that reached it, whatever became of them.
+    pub requests: Tally,
     /// Requests that no service claimed, or that were refused before routing.
     pub refused: Tally,
     /// Access log lines dropped because the log could not keep up.
@@ -160,7 +174,8 @@ impl Plane {
             table: ArcSwap::from_pointee(Table::empty()),
             roster: Roster::new(workers),
             workers: PerWorker::new(workers),
-            connections: 0.into(),
+            admission: Arc::default(),
+            handover: Handover::new(workers),
         }
     }
 }

@@ -16,7 +16,8 @@ use super::yaml::{Kind, Node};
 pub(super) const FILE: &[&str] =
     &["version", "listen", "admin", "state", "workers", "access_log", "client", "shutdown", "services"];
 pub(super) const ADMIN: &[&str] = &["listen", "token"];
-pub(super) const CLIENT: &[&str] = &["head_timeout", "keep_alive", "max_connections", "max_head", "max_headers"];
+pub(super) const CLIENT: &[&str] =
+    &["head_timeout", "keep_alive", "max_connections", "max_connections_per_source", "max_head", "max_headers"];
 pub(super) const SHUTDOWN: &[&str] = &["delay", "grace"];
 
 /// Worker threads: past this a machine gains nothing from one process.
@@ -209,11 +210,18 @@ fn client(value: Value<'_>) -> Option<Client> {
     Some(Client {
         head_timeout: section.or("head_timeout", default.head_timeout, |v| v.duration(SECOND / 10..=10 * MINUTE)),
         keep_alive: section.or("keep_alive", default.keep_alive, |v| v.duration(SECOND / 10..=HOUR)),
-        max_connections: section.or("max_connections", default.max_connections, |v| v.count(1..=1_000_000)),
+        max_connections: section.or("max_connections", default.max_connections, |v| most(v, "auto")),
+        max_connections_per_source: section
+            .or("max_connections_per_source", default.max_connections_per_source, |v| most(v, "none")),
         // Less than 8 KiB would refuse ordinary browsers; the buffer is kept per connection.
         max_head: section.or("max_head", default.max_head, |v| v.size(8 * 1024..=1024 * 1024)),
         max_headers: section.or("max_headers", default.max_headers, |v| v.count(10..=1000)),
     })
+}
+
+/// A number of connections, or the word for leaving it open.
+fn most(value: Value<'_>, left_open: &str) -> Option<Option<NonZeroUsize>> {
+    if value.is(left_open) { Some(None) } else { value.count(1..=1_000_000).map(NonZeroUsize::new) }
 }
 
 fn shutdown(value: Value<'_>) -> Option<Shutdown> {

@@ -92,8 +92,10 @@ pub struct Client {
     pub head_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub keep_alive: Duration,
-    /// Connections at one time, over all workers; accepting pauses at the limit.
-    pub max_connections: usize,
+    /// Connections at one time, over all workers; accepting pauses at the limit. `None` is the process's to decide.
+    pub max_connections: Option<NonZeroUsize>,
+    /// Of these, from one IPv4 address or IPv6 /64; what goes beyond is closed at once. `None` is no limit.
+    pub max_connections_per_source: Option<NonZeroUsize>,
     /// Bytes of a request head.
     pub max_head: usize,
     /// Header fields in a request head.
@@ -105,7 +107,8 @@ impl Default for Client {
         Client {
             head_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(60),
-            max_connections: 20_000,
+            max_connections: None,
+            max_connections_per_source: None,
             max_head: 32 * 1024,
             max_headers: 100,
         }

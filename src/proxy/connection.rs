@@ -8,15 +8,16 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::Waker;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::bridge::admission::Closed;
 use crate::clock::{self, Micros};
 use crate::config::settings;
+use crate::domain::placement;
 use crate::proxy::http1;
 use crate::proxy::stream::Stream;
 use crate::proxy::tunnel;
@@ -141,26 +142,42 @@ impl Client {
         self.over.get()
     }
 
-    /// Cuts the connection if it has been silent for too long; closes an idle one politely while draining.
-    pub fn sweep(&self, now: Micros, limits: &settings::Client, draining: Option<Micros>) {
-        let (idle, limit) = match self.phase.get() {
-            Phase::Busy => return,
-            Phase::Reading if now > self.since.get().after(UNREAD) => return self.waiter.give_up(),
-            Phase::Reading => return,
-            Phase::Fresh => (true, limits.head_timeout),
-            Phase::Idle => (true, limits.keep_alive),
-            Phase::Head => (false, limits.head_timeout),
+    /// It has a request, or had one lately, or is too fresh to tell. A tunnel counts as one long request.
+    pub fn is_busy(&self, now: Micros) -> bool {
+        matches!(self.phase.get(), Phase::Busy | Phase::Reading) || now <= self.since.get().after(placement::RECENT)
+    }
+
+    /// Cuts the connection if it has been silent for too long; closes an idle one politely while draining. Says why,
+    /// the first time it does either.
+    pub fn sweep(&self, now: Micros, limits: &settings::Client, draining: Option<Micros>) -> Option<Closed> {
+        let (idle, limit, why) = match self.phase.get() {
+            Phase::Busy => return None,
+            Phase::Reading => {
+                let unread = now > self.since.get().after(UNREAD) && !self.cut.replace(true);
+                return unread.then(|| {
+                    self.waiter.give_up();
+                    Closed::Unread
+                });
+            }
+            Phase::Fresh => (true, limits.head_timeout, Closed::HeadTimeout),
+            Phase::Idle => (true, limits.keep_alive, Closed::KeepAlive),
+            Phase::Head => (false, limits.head_timeout, Closed::HeadTimeout),
         };
+        let told = self.over.get() || self.cut.get();
+        let mut closed = None;
         let since = self.since.get();
         if let Some(began) = draining.filter(|_| idle)
             && now > began.max(since).after(LINGER)
             && !self.over.replace(true)
         {
             self.waiter.wake();
+            closed = Some(Closed::Drained);
         }
         if now > since.after(limit) && !self.cut.replace(true) {
             self.waiter.wake();
+            closed = closed.or(Some(why));
         }
+        closed.filter(|_| !told)
     }
 }
 
@@ -228,6 +245,5 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.worker.leave(self.key);
-        self.worker.plane.connections.fetch_sub(1, Relaxed);
     }
 }

@@ -1,21 +1,30 @@
-//! Listening: one socket per worker and address, and the loop that accepts from it.
+//! Listening: one socket per worker and address, the loop that accepts from it, and who serves what it accepts.
 //!
-//! Every worker binds the same address with `SO_REUSEPORT`, so the kernel spreads connections and no lock is
-//! shared. When descriptors run out, or the connection limit is reached, accepting pauses instead of spinning.
+//! Every worker binds the same address with `SO_REUSEPORT`, so the kernel spreads connections without a lock. Where it
+//! spreads them badly, the accepting worker hands a fresh connection to the less loaded one before a byte of it is
+//! read (Decisions 11).
 //!
-//! Invariant: a connection that the kernel already queued is served even while draining begins.
+//! Every connection needs a place. While there is none, or no descriptor, accepting pauses: clients wait in the
+//! kernel's queue, and the loop looks again every [`PAUSE`] instead of spinning. A source that has all it may have is
+//! hung up on.
+//!
+//! Invariant: a connection that the kernel already queued is served even while draining begins, if a place becomes
+//! free within the grace time; one that was handed over is served by the worker it was given to.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::bridge::admission::{Arrival, Pause, Place, Refusal};
+use crate::clock;
 use crate::proxy::connection;
 use crate::proxy::worker::Worker;
+use crate::telemetry::log::Throttle;
 
 /// Queued connections per listener: the kernel's own usual ceiling.
 const BACKLOG: i32 = 4_096;
@@ -38,6 +47,8 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted sockets inherit it, which saves a call for each.
+    socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         // `[::]` beside `0.0.0.0` on one port is legal and means both.
         socket.set_only_v6(true)?;
@@ -54,40 +65,192 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
 pub fn accept(worker: Rc<Worker>, socket: StdListener) -> io::Result<impl Future<Output = ()>> {
     let listener = TcpListener::from_std(socket)?;
     Ok(async move {
+        let mut paused = None;
         loop {
-            let drained = async {
-                while !worker.plane.roster.is_draining() {
-                    tokio::time::sleep(PAUSE).await;
-                }
-            };
-            tokio::select! {
+            let accepted = tokio::select! {
                 biased;
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => admit(&worker, stream, peer).await,
-                    Err(error) => pause_after(&error).await,
-                },
-                () = drained => return,
+                () = worker.drains() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let after = match accepted {
+                Ok((stream, peer)) => {
+                    admit(&worker, stream, peer).await;
+                    None
+                }
+                Err(error) => pause_for(&error),
+            };
+            if let Some(pause) = after {
+                if paused != after {
+                    tell(&worker, pause);
+                }
+                tokio::time::sleep(PAUSE).await;
             }
+            paused = after;
+        }
+        // An error means that the socket is gone already.
+        if let Ok(listener) = listener.into_std() {
+            accept_last(&worker, &listener).await;
         }
     })
 }
 
-/// With several workers the limit may be passed by one connection each: checking and counting are two steps.
-async fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
-    let limit = worker.snapshot().table.client.max_connections;
-    while worker.plane.connections.load(Relaxed) >= limit && !worker.is_draining() {
-        tokio::time::sleep(PAUSE).await;
+/// The kernel's queue, asked outright: what the runtime knows of it may be old. Strangers cannot prolong it for ever.
+async fn accept_last(worker: &Rc<Worker>, listener: &StdListener) {
+    for _ in 0..BACKLOG {
+        match listener.accept() {
+            Ok((socket, peer)) => match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
+                Ok(stream) => admit(worker, stream, peer).await,
+                Err(_) => turn_away(worker, Refusal::Setup),
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || pause_for(&error).is_some() => return,
+            Err(_) => {}
+        }
     }
-    worker.plane.connections.fetch_add(1, Relaxed);
-    let _ = stream.set_nodelay(true);
-    tokio::task::spawn_local(connection::serve(Rc::clone(worker), stream, peer));
 }
 
-/// Errors of one connection pass; errors of the process (descriptors, memory) need a breath.
-async fn pause_after(error: &io::Error) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
-        tracing::warn!(%error, "accepting paused");
+/// The pause that a failed accept calls for. What became of one connection before it was accepted says nothing about
+/// the next (accept(2) of Linux lists these); everything else, known or not, is for the process to get over.
+fn pause_for(error: &io::Error) -> Option<Pause> {
+    match Errno::from_io_error(error) {
+        Some(
+            Errno::CONNABORTED
+            | Errno::CONNRESET
+            | Errno::INTR
+            | Errno::PERM
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET,
+        ) => None,
+        Some(Errno::MFILE | Errno::NFILE) => Some(Pause::Descriptors),
+        Some(Errno::NOBUFS | Errno::NOMEM) => Some(Pause::Memory),
+        _ => Some(Pause::Other),
+    }
+}
+
+fn tell(worker: &Worker, pause: Pause) {
+    static TOLD: Throttle = Throttle::new();
+    worker.tally().pauses[pause as usize].add(1);
+    if TOLD.allows(clock::now()) {
+        let open = worker.plane.admission.open();
+        tracing::warn!(reason = pause.name(), open, "accepting client connections paused");
+    }
+}
+
+/// Lets an accepted connection in, as soon as there is a place, and finds the worker to serve it.
+async fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let mut place = place(worker).await;
+    let per_source = worker.snapshot().table.client.max_connections_per_source;
+    if per_source.is_some_and(|limit| !place.claim(peer.ip(), limit)) {
+        // Reset, so that a flood leaves nothing behind in the kernel.
+        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        return turn_away(worker, Refusal::SourceLimit);
+    }
+    let chosen = worker.plane.handover.choose(worker.index, worker.random());
+    if chosen == worker.index {
+        return serve(worker, stream, peer, place);
+    }
+    match stream.into_std() {
+        Ok(socket) => hand_over(worker, chosen, Arrival { socket, peer, place }),
+        Err(_) => {
+            worker.plane.handover.left(chosen, true);
+            turn_away(worker, Refusal::Setup);
+        }
+    }
+}
+
+/// Reserves a place; while there is none, nothing else is accepted by this listener.
+async fn place(worker: &Worker) -> Place {
+    let mut paused = false;
+    loop {
+        let limit = worker.plane.admission.limit(worker.snapshot().table.client.max_connections);
+        if let Some(place) = worker.plane.admission.enter(limit) {
+            return place;
+        }
+        if !std::mem::replace(&mut paused, true) {
+            tell(worker, Pause::Limit);
+        }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn hand_over(worker: &Rc<Worker>, to: usize, arrival: Arrival) {
+    match worker.plane.handover.give(worker.index, to, arrival) {
+        None => worker.tally().handed_over.add(1),
+        Some(arrival) => take_in(worker, arrival),
+    }
+}
+
+/// Serves a connection that comes from an inbox, and is counted at this worker already.
+fn take_in(worker: &Rc<Worker>, Arrival { socket, peer, place }: Arrival) {
+    match TcpStream::from_std(socket) {
+        Ok(stream) => serve(worker, stream, peer, place),
+        Err(_) => {
+            worker.plane.handover.left(worker.index, true);
+            turn_away(worker, Refusal::Setup);
+        }
+    }
+}
+
+fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
+    let serving = connection::serve(Rc::clone(worker), stream, peer);
+    tokio::task::spawn_local(async move {
+        serving.await;
+        drop(place);
+    });
+}
+
+fn turn_away(worker: &Worker, refusal: Refusal) {
+    worker.tally().turned_away[refusal as usize].add(1);
+}
+
+/// Serves what other workers hand over; never ends.
+pub async fn receive(worker: Rc<Worker>) {
+    loop {
+        worker.plane.handover.arrived(worker.index).await;
+        while let Some(arrival) = worker.plane.handover.take(worker.index) {
+            take_in(&worker, arrival);
+        }
+    }
+}
+
+/// Serves what was handed over until now. From here on the others keep what they accept.
+pub fn receive_last(worker: &Rc<Worker>) {
+    worker.plane.handover.close(worker.index).into_iter().for_each(|arrival| take_in(worker, arrival));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_sockets_send_without_delay() {
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        listeners[0].set_nonblocking(false).unwrap();
+        let client = std::net::TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
+        let (socket, peer) = listeners[0].accept().unwrap();
+        assert!(socket.nodelay().unwrap());
+        assert_eq!(peer, client.local_addr().unwrap());
+    }
+
+    #[test]
+    fn errors_of_one_connection_pass_and_all_others_pause() {
+        let table = [
+            (Errno::CONNABORTED, None),
+            (Errno::PERM, None),
+            (Errno::PROTO, None),
+            (Errno::MFILE, Some(Pause::Descriptors)),
+            (Errno::NFILE, Some(Pause::Descriptors)),
+            (Errno::NOBUFS, Some(Pause::Memory)),
+            (Errno::NOMEM, Some(Pause::Memory)),
+            (Errno::INVAL, Some(Pause::Other)),
+        ];
+        for (error, pause) in table {
+            assert_eq!(pause_for(&error.into()), pause, "{error}");
+        }
+        assert_eq!(pause_for(&io::Error::other("unheard of")), Some(Pause::Other));
     }
 }

@@ -10,12 +10,14 @@
 pub mod access;
 pub mod buffer;
 pub mod connection;
+pub mod descriptors;
 pub mod error;
 pub mod exchange;
 pub mod forwarder;
 pub mod head;
 pub mod hop;
 pub mod http1;
+pub mod lag;
 pub mod listener;
 pub mod pipeline;
 pub mod recorder;

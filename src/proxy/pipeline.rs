@@ -98,6 +98,7 @@ impl Request<'_> {
 
 /// Answers one request.
 pub async fn handle<D: Downstream>(worker: &Rc<Worker>, request: Request<'_>, down: &mut D) {
+    worker.tally().requests.add(1);
     let mut log = Logged::new(worker, || begin_line(&request, down.client()));
     match answer(worker, &request, down, &mut log).await {
         Ok(answer) => {

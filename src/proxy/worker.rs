@@ -21,6 +21,7 @@ use crate::domain::retry::Budget;
 use crate::proxy::access::AccessBuffer;
 use crate::proxy::buffer::Buffers;
 use crate::proxy::connection::Client;
+use crate::proxy::lag::Lag;
 use crate::proxy::listener;
 use crate::proxy::recorder::InFlight;
 use crate::proxy::upstream::Connections;
@@ -52,7 +53,7 @@ pub struct Worker {
     /// Idle upstream connections.
     pub connections: Connections,
     /// Open client connections.
-    pub clients: RefCell<Slab<Rc<Client>>>,
+    clients: RefCell<Slab<Seat>>,
     /// Retries it may still make.
     pub budget: RefCell<Budget>,
     /// Finished requests on their way to the access log; `None` when it is off.
@@ -61,9 +62,17 @@ pub struct Worker {
     random: Cell<u64>,
     turn: Cell<u64>,
     draining: Cell<Option<Micros>>,
+    drains: Notify,
+    lag: Lag,
     quiet: Cell<bool>,
     stirred: Notify,
     emptied: Notify,
+}
+
+/// A client connection, and whether it is counted as busy.
+struct Seat {
+    client: Rc<Client>,
+    busy: Cell<bool>,
 }
 
 /// What a worker thread is started with.
@@ -89,15 +98,22 @@ pub fn run(start: Start) -> std::io::Result<()> {
     runtime.block_on(async move {
         let worker = Rc::new(Worker::new(&start));
         worker.take_up();
+        worker.plane.handover.open(worker.index);
+        let receiving = tokio::task::spawn_local(listener::receive(Rc::clone(&worker)));
         let accepting = start.listeners.into_iter().map(|socket| listener::accept(Rc::clone(&worker), socket));
         let accepting: Vec<_> = accepting.collect::<std::io::Result<_>>()?;
         let accepting: Vec<_> = accepting.into_iter().map(tokio::task::spawn_local).collect();
         let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
         watch(&worker).await;
-        for task in accepting {
-            let _ = task.await;
-        }
-        let _ = tokio::time::timeout(start.grace, worker.drained()).await;
+        let drained = async {
+            for task in accepting {
+                let _ = task.await;
+            }
+            listener::receive_last(&worker);
+            worker.drained().await;
+        };
+        let _ = tokio::time::timeout(start.grace, drained).await;
+        receiving.abort();
         sweeping.abort();
         Ok(())
     })
@@ -110,6 +126,7 @@ async fn watch(worker: &Rc<Worker>) {
         worker.take_up();
     }
     worker.draining.set(Some(clock::now()));
+    worker.drains.notify_waiters();
     // Tables still change while the last requests end: rollbacks included.
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
@@ -126,8 +143,12 @@ async fn sweep(worker: Rc<Worker>) {
     let mut housekeeping = clock::now();
     loop {
         let pace = if worker.quiet.get() { IDLE_SWEEP } else { SWEEP };
-        let _ = tokio::time::timeout(pace, worker.stirred.notified()).await;
+        let before = clock::now();
+        let slept = tokio::time::timeout(pace, worker.stirred.notified()).await.is_err();
         let now = clock::now();
+        if slept {
+            worker.tally().lag.set(worker.lag.woken(now, pace, now.since(before)));
+        }
         worker.in_flight.sweep(worker.index, now);
         without = if worker.in_flight.is_empty() { without + 1 } else { 0 };
         worker.quiet.set(without > QUIET_SWEEPS);
@@ -137,12 +158,7 @@ async fn sweep(worker: Rc<Worker>) {
             if worker.quiet.get() {
                 worker.buffers.shrink();
             }
-            let table = worker.snapshot();
-            worker
-                .clients
-                .borrow()
-                .iter()
-                .for_each(|(_, client)| client.sweep(now, &table.table.client, worker.draining.get()));
+            worker.sweep_clients(now);
         }
         if let Some(access) = &worker.access {
             access.flush(&worker.tally().log_dropped);
@@ -165,6 +181,8 @@ impl Worker {
             random: Cell::new(fastrand::u64(..) | 1),
             turn: Cell::default(),
             draining: Cell::default(),
+            drains: Notify::new(),
+            lag: Lag::default(),
             quiet: Cell::default(),
             stirred: Notify::new(),
             emptied: Notify::new(),
@@ -215,6 +233,14 @@ impl Worker {
         self.draining.get().is_some()
     }
 
+    /// Returns once the worker drains.
+    pub async fn drains(&self) {
+        let drains = self.drains.notified();
+        if !self.is_draining() {
+            drains.await;
+        }
+    }
+
     /// Something is in flight: sweep at full pace.
     pub fn stir(&self) {
         if self.quiet.replace(false) {
@@ -222,20 +248,32 @@ impl Worker {
         }
     }
 
-    /// A client connection opened.
+    /// A client connection begins to be served. It was counted as open and busy when it was placed here.
     pub fn join(&self, client: &Rc<Client>) -> usize {
         self.tally().accepted.add(1);
-        self.tally().open.add(1);
-        self.clients.borrow_mut().insert(Rc::clone(client))
+        self.clients.borrow_mut().insert(Seat { client: Rc::clone(client), busy: Cell::new(true) })
     }
 
     /// A client connection closed.
     pub fn leave(&self, key: usize) {
-        self.clients.borrow_mut().remove(key);
-        self.tally().open.subtract(1);
+        let seat = self.clients.borrow_mut().remove(key);
+        self.plane.handover.left(self.index, seat.busy.get());
         if self.clients.borrow().is_empty() {
             self.emptied.notify_one();
         }
+    }
+
+    fn sweep_clients(&self, now: Micros) {
+        let snapshot = self.snapshot();
+        let mut busier = 0;
+        for (_, Seat { client, busy }) in self.clients.borrow().iter() {
+            let is_busy = client.is_busy(now);
+            busier += i32::from(is_busy) - i32::from(busy.replace(is_busy));
+            if let Some(closed) = client.sweep(now, &snapshot.table.client, self.draining.get()) {
+                self.tally().closed[closed as usize].add(1);
+            }
+        }
+        self.plane.handover.busier(self.index, busier);
     }
 
     async fn drained(&self) {
@@ -245,5 +283,12 @@ impl Worker {
         if let Some(access) = &self.access {
             access.flush(&self.tally().log_dropped);
         }
+    }
+}
+
+impl Drop for Worker {
+    /// However a worker ended, nobody hands it connections any more.
+    fn drop(&mut self) {
+        drop(self.plane.handover.close(self.index));
     }
 }

@@ -25,6 +25,15 @@ metrics! {
     RELOAD_OK = "teal_config_last_reload_successful", "1 if the last reload of the configuration was taken, 0 if it was refused.";
     CONNECTIONS_OPEN = "teal_client_connections", "Client connections open now.";
     CONNECTIONS_ACCEPTED = "teal_client_connections_accepted_total", "Client connections accepted.";
+    CONNECTIONS_LIMIT = "teal_client_connections_limit", "Client connections allowed at one time.";
+    CONNECTIONS_REFUSED = "teal_client_connections_refused_total", "Client connections closed before they were served, by reason.";
+    CONNECTIONS_CLOSED = "teal_client_connections_closed_total", "Client connections that Teal closed by itself, by reason.";
+    ACCEPT_PAUSES = "teal_accept_pauses_total", "How often a worker stopped accepting for a while, by reason.";
+    WORKER_CONNECTIONS = "teal_worker_connections", "Client connections of a worker open now.";
+    WORKER_BUSY = "teal_worker_busy_connections", "Client connections of a worker with a request within about the last second.";
+    WORKER_HANDED_OVER = "teal_worker_handed_over_total", "Client connections that a worker accepted and handed to a less loaded one.";
+    WORKER_REQUESTS = "teal_worker_requests_total", "Requests that reached a worker.";
+    WORKER_LAG = "teal_worker_lag_seconds", "Worst delay of a worker's loop within the last minute at most.";
     REQUESTS_REFUSED = "teal_requests_refused_total", "Requests answered by Teal itself: malformed, or no service claims them.";
     ACCESS_LOG_DROPPED = "teal_access_log_dropped_total", "Access log lines dropped because the log could not keep up.";
     RESPONSES = "teal_pool_responses_total", "Response heads received from a pool, by status class.";

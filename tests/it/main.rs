@@ -7,6 +7,7 @@
 mod admin;
 mod forwarding;
 mod lifecycle;
+mod listener;
 mod reload;
 mod rollout;
 mod support;

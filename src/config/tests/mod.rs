@@ -7,6 +7,7 @@ mod reports;
 mod the_reference;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

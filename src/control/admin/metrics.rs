@@ -5,12 +5,11 @@
 //!
 //! Invariant: every family comes from `telemetry::names`, and its series differ in their labels.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Error, TextEncoder};
 
-use crate::bridge::counters::PerWorker;
+use crate::bridge::admission::{Closed, Pause, Refusal};
+use crate::bridge::counters::{PerWorker, Tally};
 use crate::bridge::observations::{Failure, PoolTally, latency_of};
 use crate::bridge::roster::Roster;
 use crate::bridge::table::{Plane, Service, Table, WorkerTally};
@@ -58,6 +57,8 @@ impl Facts {
 pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
     let table = plane.table.load_full();
     let mut families = process(plane, &table, facts);
+    families.extend(connections(plane, &table));
+    families.extend(workers(plane));
     families.extend(pools(&table));
     families.extend(services(&table, facts));
     // A family without a series has no place in the text.
@@ -74,8 +75,6 @@ fn process(plane: &Plane, table: &Table, facts: &Facts) -> Vec<MetricFamily> {
         family(names::BUILD_INFO, MetricType::GAUGE, [version]),
         family(names::TABLE_VERSION, MetricType::GAUGE, [gauge(&[], taken_up(&plane.roster, table.version) as f64)]),
         family(names::RELOAD_OK, MetricType::GAUGE, [gauge(&[], flag(facts.reload_ok))]),
-        family(names::CONNECTIONS_OPEN, MetricType::GAUGE, [gauge(&[], plane.connections.load(Relaxed) as f64)]),
-        family(names::CONNECTIONS_ACCEPTED, MetricType::COUNTER, [total(|tally| tally.accepted.read())]),
         family(names::REQUESTS_REFUSED, MetricType::COUNTER, [total(|tally| tally.refused.read())]),
         family(names::ACCESS_LOG_DROPPED, MetricType::COUNTER, [total(|tally| tally.log_dropped.read())]),
         family(
@@ -83,6 +82,49 @@ fn process(plane: &Plane, table: &Table, facts: &Facts) -> Vec<MetricFamily> {
             MetricType::COUNTER,
             [counter(&[("kind", "judge")], judge), counter(&[("kind", "manual")], manual)],
         ),
+    ]
+}
+
+fn connections(plane: &Plane, table: &Table) -> [MetricFamily; 6] {
+    let total = |read: &dyn Fn(&WorkerTally) -> u64| plane.workers.iter().map(read).fold(0, u64::wrapping_add);
+    let by_reason = |names: &[&'static str], tallies: fn(&WorkerTally) -> &[Tally]| {
+        let reason =
+            |(at, name): (usize, &&str)| counter(&[("reason", name)], total(&|tally| tallies(tally)[at].read()));
+        names.iter().enumerate().map(reason).collect::<Vec<_>>()
+    };
+    let limit = plane.admission.limit(table.client.max_connections);
+    let accepted = counter(&[], total(&|tally| tally.accepted.read()));
+    [
+        family(names::CONNECTIONS_OPEN, MetricType::GAUGE, [gauge(&[], plane.admission.open() as f64)]),
+        family(names::CONNECTIONS_LIMIT, MetricType::GAUGE, [gauge(&[], limit as f64)]),
+        family(names::CONNECTIONS_ACCEPTED, MetricType::COUNTER, [accepted]),
+        family(names::CONNECTIONS_REFUSED, MetricType::COUNTER, by_reason(&Refusal::NAMES, |tally| &tally.turned_away)),
+        family(names::CONNECTIONS_CLOSED, MetricType::COUNTER, by_reason(&Closed::NAMES, |tally| &tally.closed)),
+        family(names::ACCEPT_PAUSES, MetricType::COUNTER, by_reason(&Pause::NAMES, |tally| &tally.pauses)),
+    ]
+}
+
+fn workers(plane: &Plane) -> [MetricFamily; 5] {
+    let mut open = Vec::new();
+    let mut busy = Vec::new();
+    let mut handed_over = Vec::new();
+    let mut requests = Vec::new();
+    let mut lag = Vec::new();
+    for (index, tally) in plane.workers.iter().enumerate() {
+        let (number, load) = (index.to_string(), plane.handover.load(index));
+        let place = [("worker", number.as_str())];
+        open.push(gauge(&place, load.open.into()));
+        busy.push(gauge(&place, load.busy.into()));
+        handed_over.push(counter(&place, tally.handed_over.read()));
+        requests.push(counter(&place, tally.requests.read()));
+        lag.push(gauge(&place, seconds(tally.lag.read())));
+    }
+    [
+        family(names::WORKER_CONNECTIONS, MetricType::GAUGE, open),
+        family(names::WORKER_BUSY, MetricType::GAUGE, busy),
+        family(names::WORKER_HANDED_OVER, MetricType::COUNTER, handed_over),
+        family(names::WORKER_REQUESTS, MetricType::COUNTER, requests),
+        family(names::WORKER_LAG, MetricType::GAUGE, lag),
     ]
 }
 

@@ -33,7 +33,11 @@ impl Answer {
 impl Client {
     /// Connects; reads give up after ten seconds, so that a test fails rather than hangs.
     pub fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
+        Client::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// Speaks over a stream that is connected already.
+    pub fn over(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.set_nodelay(true).unwrap();
         Client { input: BufReader::new(stream) }
@@ -90,8 +94,11 @@ impl Client {
 
     /// True once the other side has closed the connection, before any further byte.
     pub fn is_closed(&mut self) -> bool {
-        matches!(self.input.fill_buf(), Ok([]))
-            || self.input.fill_buf().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+        match self.input.fill_buf() {
+            Ok(bytes) => bytes.is_empty(),
+            // Told once: the next read would see an ordinary end.
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        }
     }
 
     /// The next answer; `None` if the connection ended first or its body was cut.

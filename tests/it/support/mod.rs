@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod load;
+pub mod process;
 pub mod teal;
 pub mod upstream;
 

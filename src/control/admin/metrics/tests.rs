@@ -72,7 +72,15 @@ fn known_counters_come_out_as_exact_lines() {
     let plane = plane();
     plane.roster.report(0, 12);
     plane.roster.report(1, 11);
-    plane.connections.store(3, Relaxed);
+    let places: Vec<_> = (0..3).filter_map(|_| plane.admission.enter(3)).collect();
+    plane.handover.busier(0, 2);
+    plane.workers.of(0).pauses[1].add(4);
+    plane.workers.of(1).pauses[1].add(1);
+    plane.workers.of(1).closed[0].add(6);
+    plane.workers.of(0).turned_away[0].add(8);
+    plane.workers.of(1).requests.add(11);
+    plane.workers.of(1).handed_over.add(1);
+    plane.workers.of(0).lag.set(2_500);
     plane.workers.of(0).accepted.add(40);
     plane.workers.of(1).accepted.add(2);
     plane.workers.of(1).refused.add(5);
@@ -89,12 +97,24 @@ fn known_counters_come_out_as_exact_lines() {
     let facts =
         Facts { reload_ok: true, rollbacks: (1, 2), evidence: vec![("shop".to_owned(), "green".to_owned(), 0.25)] };
     let text = render_of(&plane, &facts);
+    drop(places);
     let expected = [
         concat!("teal_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "teal_table_version 11",
         "teal_config_last_reload_successful 1",
         "teal_client_connections 3",
+        "teal_client_connections_limit 20000",
         "teal_client_connections_accepted_total 42",
+        "teal_client_connections_refused_total{reason=\"source_limit\"} 8",
+        "teal_client_connections_closed_total{reason=\"head_timeout\"} 6",
+        "teal_accept_pauses_total{reason=\"descriptors\"} 5",
+        "teal_accept_pauses_total{reason=\"limit\"} 0",
+        "teal_worker_busy_connections{worker=\"0\"} 2",
+        "teal_worker_connections{worker=\"1\"} 0",
+        "teal_worker_requests_total{worker=\"0\"} 0",
+        "teal_worker_requests_total{worker=\"1\"} 11",
+        "teal_worker_handed_over_total{worker=\"1\"} 1",
+        "teal_worker_lag_seconds{worker=\"0\"} 0.0025",
         "teal_requests_refused_total 5",
         "teal_access_log_dropped_total 0",
         "teal_service_rollbacks_total{kind=\"judge\"} 1",
