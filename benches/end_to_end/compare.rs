@@ -149,5 +149,7 @@ fn observed(process: &Process, work: impl FnOnce() -> Outcome<Option<Load>>) -> 
         system: after.system - before.system,
     };
     let steal = [0, 1].map(|core| (steal[core] - stolen[core]) / seconds);
-    Ok((load, cpu, Share { busy: cpu.run / seconds, steal }))
+    // The load's own time: its start is nobody's work.
+    let busy = cpu.run * load.rate / load.requests.max(1) as f64;
+    Ok((load, cpu, Share { busy, steal }))
 }

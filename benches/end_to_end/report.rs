@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::json;
 
 use crate::Outcome;
-use crate::compare::{Measurement, Plan};
+use crate::compare::{Measurement, Paced, Plan};
 use crate::observe;
 use crate::proxies::Proxy;
 use crate::stage::{Stage, told};
@@ -101,14 +101,15 @@ impl Report {
              microseconds.\n",
             self.plan.rounds, self.plan.connections
         );
+        let bases = self.bases();
+        let to: String = bases.iter().map(|(name, _)| format!(" to {name} |")).collect();
         println!(
-            "| workload | proxy | CPU us/request (user + system) | to nginx | to the better of nginx and HAProxy \
-             | to the floor | requests/s | at rate/s | p50 | p99 | p99.9 |"
+            "| workload | proxy | CPU us/request (user + system) |{to} requests/s | at rate/s | p50 | p99 | p99.9 |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|---|---|");
+        println!("|{}", "---|".repeat(8 + bases.len()));
         for workload in workloads {
             for proxy in &self.proxies {
-                if let Some(row) = self.row(*proxy, *workload) {
+                if let Some(row) = self.row(*proxy, *workload, &bases) {
                     println!("{row}");
                 }
             }
@@ -123,28 +124,39 @@ impl Report {
         self.measured.iter().filter(move |one| one.proxy == proxy && one.workload == workload)
     }
 
-    fn row(&self, proxy: Proxy, workload: Workload) -> Option<String> {
+    /// What rows are compared with, of what takes part.
+    fn bases(&self) -> Vec<(&'static str, Vec<Proxy>)> {
+        let all = [
+            ("nginx", vec![Proxy::Nginx]),
+            ("the better of nginx and HAProxy", vec![Proxy::Nginx, Proxy::Haproxy]),
+            ("Envoy", vec![Proxy::Envoy]),
+            ("the floor", vec![Proxy::Floor]),
+            ("other", vec![Proxy::Other]),
+        ];
+        let takes_part = |base: &Proxy| self.proxies.contains(base);
+        all.into_iter().filter(|(_, bases)| bases.iter().all(takes_part)).collect()
+    }
+
+    fn row(&self, proxy: Proxy, workload: Workload, bases: &[(&str, Vec<Proxy>)]) -> Option<String> {
         self.of(proxy, workload).next()?;
         let middle = |value: fn(&Measurement) -> f64| median(self.of(proxy, workload).map(value));
-        let paced = |value: fn(&crate::compare::Paced) -> f64| {
+        let paced = |value: fn(&Paced) -> f64| {
             let values = self.of(proxy, workload).filter_map(|one| one.paced.as_ref()).map(value);
             Spread::of(values).map_or("-".to_owned(), |spread| format!("{:.0}", spread.median))
         };
-        let ratio = |bases: &[Proxy]| {
-            let text = || self.ratio(proxy, workload, bases).map(Spread::text);
-            if bases == [proxy] { "1".to_owned() } else { text().unwrap_or("-".to_owned()) }
+        let ratio = |bases: &[Proxy]| match self.ratio(proxy, workload, bases) {
+            _ if bases == [proxy] => "1".to_owned(),
+            ratio => ratio.map_or("-".to_owned(), Spread::text),
         };
+        let ratios: String = bases.iter().map(|(_, bases)| format!(" {} |", ratio(bases))).collect();
         Some(format!(
-            "| {} {} | {} | {:.1} ({:.1} + {:.1}) | {} | {} | {} | {:.0} | {} | {} | {} | {} |",
+            "| {} {} | {} | {:.1} ({:.1} + {:.1}) |{ratios} {:.0} | {} | {} | {} | {} |",
             workload.letter(),
             workload.text(),
             proxy.name(),
             middle(|one| one.user + one.system),
             middle(|one| one.user),
             middle(|one| one.system),
-            ratio(&[Proxy::Nginx]),
-            ratio(&[Proxy::Nginx, Proxy::Haproxy]),
-            ratio(&[Proxy::Floor]),
             middle(|one| one.rate),
             workload.rate(),
             paced(|paced| paced.latency.p50),
@@ -168,19 +180,23 @@ impl Report {
     fn doubts(&self, workloads: &[Workload]) -> Vec<String> {
         let mut doubts = Vec::new();
         for workload in workloads {
-            for proxy in &self.proxies {
-                if self.lacks(*proxy, *workload) {
-                    doubts.push(format!("not served: {} {}", workload.letter(), proxy.name()));
-                }
-                let Some(doubt) = self.doubt(*proxy, *workload) else { continue };
-                doubts.push(format!("not to be trusted: {} {}: {doubt}", workload.letter(), proxy.name()));
-            }
+            let doubtful = self.proxies.iter().filter_map(|proxy| Some((proxy, self.doubt(*proxy, *workload)?)));
+            let told = |(proxy, doubt): (&Proxy, String)| {
+                format!("not to be trusted: {} {}: {doubt}", workload.letter(), proxy.name())
+            };
+            doubts.extend(doubtful.map(told));
+        }
+        if !self.lacking.is_empty() {
+            let pairs = self.lacking.iter().map(|(proxy, workload)| format!("{} {}", workload.letter(), proxy.name()));
+            doubts.push(format!("not served: {}", pairs.collect::<Vec<_>>().join(", ")));
         }
         if self.plan.rounds < 5 {
             doubts.push("fewer than five rounds: good for a look, not to be quoted".to_owned());
         }
         if workloads.iter().any(|workload| workload.wire() != Wire::Plain) {
-            doubts.push("latency of TLS and HTTP/2 rows counts from sending (h2load), that of the others from when a request was due".to_owned());
+            let text = "latency of TLS and HTTP/2 rows is h2load's: from sending, in bursts of one request for each \
+                        connection; that of the others counts from when a request was due, evenly spaced";
+            doubts.push(text.to_owned());
         }
         doubts
     }
@@ -193,15 +209,17 @@ impl Report {
         let least_held = rounds.iter().filter_map(|one| one.paced).map(|paced| paced.rate / f64::from(workload.rate()));
         let least_held = least_held.fold(f64::INFINITY, f64::min);
         let errors: u64 = rounds.iter().map(|one| one.errors).sum();
-        let in_rounds = |is: &dyn Fn(&&&Measurement) -> bool| rounds.iter().filter(is).count();
+        let in_rounds = |is: &dyn Fn(&&&Measurement) -> bool| {
+            format!("in {} of {} rounds", rounds.iter().filter(is).count(), rounds.len())
+        };
         let told = [
             (least_busy < BUSY).then(|| {
                 let rounds = in_rounds(&|one| one.busy < BUSY);
-                format!("busy {least_busy:.2} (in {rounds} rounds below {BUSY}: the load was the limit)")
+                format!("busy only {least_busy:.2} (below {BUSY} {rounds}: the load was the limit)")
             }),
             (most_stolen > STEAL).then(|| {
                 let rounds = in_rounds(&|one| one.steal.iter().any(|share| *share > STEAL));
-                format!("steal {most_stolen:.2} (in {rounds} rounds)")
+                format!("steal {most_stolen:.2} (above {STEAL} {rounds})")
             }),
             (errors > 0).then(|| format!("{errors} errors")),
             (least_held < HELD).then(|| format!("only {:.0} % of the fixed rate", least_held * 100.0)),

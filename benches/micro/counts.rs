@@ -16,21 +16,21 @@ const POOLS: usize = 2;
 const WORKERS: usize = 2;
 
 pub(crate) fn rows(table: &Table) {
-    let (book, tally) = (book(), PerWorker::<PoolTally>::new(WORKERS));
+    let (book, tally) = (learned_book(), PerWorker::<PoolTally>::new(WORKERS));
     let mut micros = 0;
     table.row("record: one attempt from dispatch to end", || {
         micros = (micros + 37) % 1_000;
         attempt(&book, &tally, CANARY, micros, false);
     });
     for (requests, bad, name) in [
-        (0, 0, "of silence"),
-        (100, 0, "with 100 requests a pool, all good"),
-        (100, 1, "with 100 a pool, one bad each"),
+        (0, 0, "a tick without requests"),
+        (100, 0, "100 requests a pool recorded, then a tick"),
+        (100, 1, "the same, one bad in each pool"),
     ] {
         let mut case = Case::new(Policy::default(), None);
-        let book = Arc::new(crate::counts::book());
+        let book = Arc::new(learned_book());
         case.follow(&book, POOLS, CANARY, WORKERS, 1);
-        table.row(&format!("judge: a tick {name}"), || {
+        table.row(&format!("judge: {name}"), || {
             for pool in [BASELINE, CANARY] {
                 (0..requests).for_each(|at| attempt(&book, &tally, pool, 200, at < bad));
             }
@@ -57,7 +57,7 @@ fn attempt(book: &Book, tally: &PerWorker<PoolTally>, pool: usize, micros: u64, 
 }
 
 /// A book whose marks were learned from a baseline of up to a millisecond.
-fn book() -> Book {
+fn learned_book() -> Book {
     let mut past = vec![0; histogram::BUCKETS];
     (0..100_000).for_each(|at| past[histogram::index(at % 1_000)] += 1);
     let marks = Marks::learn(&past, &Policy::default());
