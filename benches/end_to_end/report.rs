@@ -215,7 +215,7 @@ impl Report {
         let told = [
             (least_busy < BUSY).then(|| {
                 let rounds = in_rounds(&|one| one.busy < BUSY);
-                format!("busy only {least_busy:.2} (below {BUSY} {rounds}: the load was the limit)")
+                format!("busy only {least_busy:.2} (below {BUSY} {rounds}: the load, or somebody else on the core, was the limit)")
             }),
             (most_stolen > STEAL).then(|| {
                 let rounds = in_rounds(&|one| one.steal.iter().any(|share| *share > STEAL));
