@@ -1,0 +1,110 @@
+//! Choosing: the pool by override or split, the endpoint by balance.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use teal::bridge::counters::PerWorker;
+use teal::bridge::endpoint::Endpoint;
+use teal::bridge::observations::Book;
+use teal::bridge::table::{Pool, Service};
+use teal::config::settings::{self, Address};
+use teal::domain::balance::{self, Balance};
+use teal::domain::route::{Condition, Override, RequestView, Test};
+use teal::domain::split::{self, Share, Slot};
+
+use crate::Table;
+
+/// A browser's request, as decisions see it.
+struct Request {
+    headers: Vec<(&'static str, &'static str)>,
+}
+
+impl RequestView for Request {
+    fn method(&self) -> &str {
+        "GET"
+    }
+
+    fn path(&self) -> &str {
+        "/products/list"
+    }
+
+    fn host(&self) -> &str {
+        "www.example.com"
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    fn client(&self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    }
+}
+
+pub(crate) fn rows(table: &Table) {
+    let request = Request {
+        headers: vec![
+            ("user-agent", "Mozilla/5.0"),
+            ("accept", "text/html"),
+            ("accept-language", "en"),
+            ("cookie", "_ga=GA1.2.1234567890.1690000000; session=8f14e45fceea167a5a36dedd4bea2543; theme=dark"),
+        ],
+    };
+    for rules in [0, 1, 8] {
+        let service = service(rules);
+        let mut key = 0_u64;
+        table.row(&format!("pool: split after {rules} overrides that do not match"), || {
+            key = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            black_box(&service).assign(&request, black_box(key))
+        });
+    }
+    table.row("pool: key of a sticky cookie", || split::hash_bytes(black_box(b"8f14e45fceea167a"), 0));
+    for (policy, name) in [(Balance::LeastRequest, "least request"), (Balance::RoundRobin, "round robin")] {
+        for endpoints in [2, 10] {
+            let all = endpoints_of(endpoints);
+            let mut turn = 0_u64;
+            table.row(&format!("endpoint: {name} among {endpoints}"), || {
+                turn += 1;
+                let random = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let eligible = |at: usize| all[at].is_eligible();
+                let load = |at: usize| all[at].in_flight_of(0).read() as u32;
+                balance::pick(black_box(policy), all.len(), turn, random, eligible, load)
+            });
+        }
+    }
+}
+
+fn endpoints_of(count: u16) -> Vec<Endpoint> {
+    let address = |port| Address { host: "127.0.0.1".to_owned(), port };
+    (1..=count).map(|at| Endpoint::new(at.into(), address(at), 1)).collect()
+}
+
+/// Two pools with half of the traffic each, behind so many overrides.
+fn service(rules: usize) -> Service {
+    let names = ["blue", "green"].map(str::to_owned);
+    let pool = |name: &String| settings::Pool { name: name.clone(), endpoints: Vec::new() };
+    let mut settings = settings::Service::new("shop".to_owned(), names.iter().map(pool).collect());
+    settings.overrides = (0..rules).map(rule).collect();
+    let share = Share::from_basis_points(5_000).expect("half is a share");
+    let pool = |name: &String| {
+        let tally = Arc::new(PerWorker::new(1));
+        Arc::new(Pool { name: name.clone(), rolled_back: false, endpoints: Vec::new(), tally })
+    };
+    Service {
+        settings: Arc::new(settings),
+        epoch: 1,
+        active: 0,
+        split: names.iter().map(|name| Slot { seed: split::seed(name, 1), share }).collect(),
+        pools: names.iter().map(pool).collect(),
+        book: Arc::new(Book::new(1, 0, 2, 1, None)),
+    }
+}
+
+/// Headers and cookies in turn.
+fn rule(at: usize) -> Override {
+    let test = Test::Exact("always".to_owned());
+    let name = format!("x-canary-{at}");
+    let condition = if at.is_multiple_of(2) { Condition::Header(name, test) } else { Condition::Cookie(name, test) };
+    Override { name: format!("rule {at}"), conditions: vec![condition], pool: 1, even_when_rolled_back: false }
+}
