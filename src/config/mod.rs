@@ -19,6 +19,8 @@ mod service;
 pub mod settings;
 #[cfg(test)]
 mod tests;
+pub mod tls;
+mod upstream;
 mod yaml;
 
 use std::cell::RefCell;

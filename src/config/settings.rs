@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::analysis::Policy as AnalysisPolicy;
@@ -13,6 +14,7 @@ use crate::domain::rollout::plan::Plan;
 use crate::domain::route::{HostPattern, Override};
 
 pub use super::listener::Listen;
+pub use super::tls;
 
 /// Everything a running proxy is told by its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -197,13 +199,30 @@ pub struct Pool {
     pub name: String,
     /// At least one; unique within the pool.
     pub endpoints: Vec<Address>,
+    /// There exactly if the endpoints are `https://`.
+    pub tls: Option<Arc<tls::UpstreamTls>>,
+    /// What the endpoints speak.
+    pub protocol: Protocol,
 }
 
 impl Pool {
     /// A pool with the defaults of everything else.
     pub fn new(name: impl Into<String>, endpoints: Vec<Address>) -> Pool {
-        Pool { name: name.into(), endpoints }
+        let tls = endpoints.first().is_some_and(|first: &Address| first.tls).then(Arc::default);
+        Pool { name: name.into(), endpoints, tls, protocol: Protocol::default() }
     }
+}
+
+/// What the endpoints of a pool speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: by ALPN over TLS, by prior knowledge without.
+    Http2,
+    /// Whichever the endpoint picks by ALPN, preferably HTTP/2; only over TLS.
+    Auto,
 }
 
 /// An upstream address, `http://host:port` or `https://host:port`.
