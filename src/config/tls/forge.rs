@@ -75,3 +75,16 @@ impl Pair {
         std::fs::write(folder.join(format!("{name}.key")), &self.key).unwrap();
     }
 }
+
+/// Writes every file that an example names.
+pub fn examples(folder: &Path) {
+    let authority = Authority::new("Example Authority");
+    for name in ["shop", "teal"] {
+        authority.issue(&["shop.example.com"]).write(folder, name);
+    }
+    for name in ["clients.crt", "internal-ca.crt"] {
+        std::fs::write(folder.join(name), &authority.pem).unwrap();
+    }
+    // The beginning of a response that says "successful"; the rest is for the client to read.
+    std::fs::write(folder.join("shop.ocsp"), [0x30, 3, 0x0a, 1, 0]).unwrap();
+}
