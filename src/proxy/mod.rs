@@ -15,6 +15,7 @@ pub mod head;
 pub mod listener;
 pub mod pipeline;
 pub mod recorder;
+pub mod tls;
 pub mod tunnel;
 pub mod upstream;
 pub mod worker;
