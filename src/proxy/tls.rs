@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{AlertDescription, Error, HandshakeKind};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, rustls};
 
-use crate::bridge::tls::{ClientIdentity, Server};
+use crate::bridge::tls::{ClientIdentity, Failure, Server};
 use crate::config::settings::tls::{Alpn, ClientAuth};
 
 /// From accept to the end of the handshake. Slow links need two seconds; browsers open connections ahead of need
@@ -51,7 +51,7 @@ async fn shake(server: &Server, stream: TcpStream) -> Result<Accepted, Failure> 
         _ => return Err(Failure::NotTls),
     }
     let stream = TlsAcceptor::from(Arc::clone(&server.config)).accept(stream).await;
-    let stream = stream.map_err(|error| Failure::of(&error))?;
+    let stream = stream.map_err(|error| kind_of(&error))?;
     let connection = stream.get_ref().1;
     let http2 = connection.alpn_protocol() == Some(Alpn::Http2.id());
     let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
@@ -92,65 +92,17 @@ async fn refuse_plain(mut stream: TcpStream) -> Failure {
     Failure::PlainHttp
 }
 
-/// Why there was no handshake: for counting, not for deciding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// It took longer than [`HANDSHAKE`].
-    TimedOut,
-    /// The client went away.
-    Closed,
-    /// HTTP without TLS came; it was answered 400.
-    PlainHttp,
-    /// Something else came.
-    NotTls,
-    /// No version, cipher or protocol in common.
-    Incompatible,
-    /// The client's certificate is missing or is not trusted.
-    ClientCertificate,
-    /// The client refused: usually it does not trust our certificate.
-    Refused,
-    /// The client broke the rules of the protocol, or anything rarer.
-    Broken,
-}
-
-impl Failure {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Failure; 8] = [
-        Failure::TimedOut,
-        Failure::Closed,
-        Failure::PlainHttp,
-        Failure::NotTls,
-        Failure::Incompatible,
-        Failure::ClientCertificate,
-        Failure::Refused,
-        Failure::Broken,
-    ];
-
-    /// A stable word for metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Failure::TimedOut => "timed_out",
-            Failure::Closed => "closed",
-            Failure::PlainHttp => "plain_http",
-            Failure::NotTls => "not_tls",
-            Failure::Incompatible => "incompatible",
-            Failure::ClientCertificate => "client_certificate",
-            Failure::Refused => "refused",
-            Failure::Broken => "broken",
-        }
-    }
-
-    fn of(error: &io::Error) -> Failure {
-        let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-            return Failure::Closed;
-        };
-        match error {
-            Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Failure::Incompatible,
-            Error::NoCertificatesPresented | Error::InvalidCertificate(_) => Failure::ClientCertificate,
-            Error::AlertReceived(AlertDescription::UserCanceled | AlertDescription::CloseNotify) => Failure::Closed,
-            Error::AlertReceived(_) => Failure::Refused,
-            _ => Failure::Broken,
-        }
+/// What kind of failure an error of the handshake is.
+fn kind_of(error: &io::Error) -> Failure {
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+        return Failure::Closed;
+    };
+    match error {
+        Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Failure::Incompatible,
+        Error::NoCertificatesPresented | Error::InvalidCertificate(_) => Failure::ClientCertificate,
+        Error::AlertReceived(AlertDescription::UserCanceled | AlertDescription::CloseNotify) => Failure::Closed,
+        Error::AlertReceived(_) => Failure::Refused,
+        _ => Failure::Broken,
     }
 }
 

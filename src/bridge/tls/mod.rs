@@ -6,6 +6,7 @@
 //! Invariant: what is here was built from valid settings; nobody reads a file or decides about trust after that.
 
 mod client;
+mod failure;
 mod identity;
 mod names;
 mod server;
@@ -13,6 +14,7 @@ mod server;
 mod tests;
 
 pub use client::{Connector, SystemRoots, is_http2};
+pub use failure::{Failure, Handshakes};
 pub use identity::{CLIENT_FIELDS, ClientIdentity};
 pub use names::Names;
 pub use server::Server;
