@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::bridge::admission::Admission;
 use crate::bridge::table::Plane;
-use crate::config::settings::{Settings, State};
+use crate::config::settings::{self, Settings, State};
 use crate::control::controller::Controller;
 use crate::control::driver::{self, Driver, Shared, Source};
 use crate::control::events::Events;
@@ -84,7 +84,7 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     let workers = settings.workers.get();
     let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     let mut listen = Vec::new();
-    for address in &settings.listen {
+    for settings::Listen { address, .. } in &settings.listen {
         let bound = refuse_taken(*address).and_then(|()| listener::bind(*address, workers));
         let bound = bound.map_err(|error| StartError::Listen { address: *address, error })?;
         listen.push(bound[0].local_addr()?);
@@ -349,7 +349,7 @@ impl Control {
 
 fn source_of(file: &Path) -> Source {
     let file = file.to_owned();
-    Box::new(move || crate::config::load(&file, &environment).map_err(|report| report.to_string()))
+    Box::new(move || crate::config::load(&file, &environment))
 }
 
 /// The process's environment, for `${NAME}` in the configuration.

@@ -76,20 +76,32 @@ pub(crate) fn rows(table: &Table) {
 }
 
 fn endpoints_of(count: u16) -> Vec<Endpoint> {
-    let address = |port| Address { host: "127.0.0.1".to_owned(), port };
+    let address = |port| Address { host: "127.0.0.1".to_owned(), port, tls: false };
     (1..=count).map(|at| Endpoint::new(at.into(), address(at), 1)).collect()
 }
 
 /// Two pools with half of the traffic each, behind so many overrides.
 fn service(rules: usize) -> Service {
     let names = ["blue", "green"].map(str::to_owned);
-    let pool = |name: &String| settings::Pool { name: name.clone(), endpoints: Vec::new() };
+    let pool = |name: &String| settings::Pool {
+        name: name.clone(),
+        endpoints: Vec::new(),
+        protocol: settings::Protocol::default(),
+        tls: None,
+    };
     let mut settings = settings::Service::new("shop".to_owned(), names.iter().map(pool).collect());
     settings.overrides = (0..rules).map(rule).collect();
     let share = Share::from_basis_points(5_000).expect("half is a share");
     let pool = |name: &String| {
         let tally = Arc::new(PerWorker::new(1));
-        Arc::new(Pool { name: name.clone(), rolled_back: false, endpoints: Vec::new(), tally })
+        Arc::new(Pool {
+            name: name.clone(),
+            rolled_back: false,
+            endpoints: Vec::new(),
+            protocol: settings::Protocol::default(),
+            connector: None,
+            tally,
+        })
     };
     Service {
         settings: Arc::new(settings),

@@ -14,3 +14,4 @@ pub mod handover;
 pub mod observations;
 pub mod roster;
 pub mod table;
+pub mod tls;

@@ -1,4 +1,4 @@
-//! Upstream addresses, `http://host:port`, from the text that files and command lines hold.
+//! Upstream addresses, `http://host:port` or `https://host:port`, from the text that files and command lines hold.
 //!
 //! Invariant: an [`Address`] that was read can be written into a `Host` field and looked up as it is.
 
@@ -10,11 +10,8 @@ use super::settings::Address;
 /// Why a text is not an upstream address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
-    /// `https://`.
-    #[error("upstream TLS is not supported yet: use `http://`")]
-    Tls,
     /// No scheme, or another one.
-    #[error("an address begins with `http://`, such as http://10.0.0.1:8080")]
+    #[error("an address begins with `http://` or `https://`, such as http://10.0.0.1:8080")]
     Scheme,
     /// `user@host`.
     #[error("an address holds no user name or password")]
@@ -33,19 +30,20 @@ pub enum InvalidAddress {
     Port,
 }
 
-/// What a scheme alone means (RFC 9110 section 4.2.1).
-const DEFAULT_PORT: u16 = 80;
+/// What a scheme alone means (RFC 9110 sections 4.2.1 and 4.2.2).
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 impl FromStr for Address {
     type Err = InvalidAddress;
 
     fn from_str(text: &str) -> Result<Address, InvalidAddress> {
         let (scheme, rest) = text.split_once("://").ok_or(InvalidAddress::Scheme)?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => return Err(InvalidAddress::Tls),
+        let (tls, default_port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (false, HTTP_PORT),
+            "https" => (true, HTTPS_PORT),
             _ => return Err(InvalidAddress::Scheme),
-        }
+        };
         // A lone slash is the empty path, as browsers' address bars copy it.
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains('@') {
@@ -55,7 +53,7 @@ impl FromStr for Address {
             return Err(InvalidAddress::Path);
         }
         let (host, port) = split_port(authority)?;
-        Ok(Address { host: host_of(host)?, port: port.map_or(Ok(DEFAULT_PORT), port_of)? })
+        Ok(Address { tls, host: host_of(host)?, port: port.map_or(Ok(default_port), port_of)? })
     }
 }
 
@@ -111,6 +109,8 @@ mod tests {
             ("http://[::1]:8080", "http://[::1]:8080"),
             ("http://[2001:DB8:0::1]", "http://[2001:db8::1]:80"),
             ("http://shop.svc.cluster.local.:1", "http://shop.svc.cluster.local.:1"),
+            ("https://Shop", "https://shop:443"),
+            ("HTTPS://[::1]:8443/", "https://[::1]:8443"),
         ];
         for (text, written) in table {
             let address: Address = text.parse().unwrap();
@@ -121,9 +121,8 @@ mod tests {
 
     #[test]
     fn what_is_not_an_address_says_why() {
-        use InvalidAddress::{Brackets, Host, Path, Port, Scheme, Tls, User};
+        use InvalidAddress::{Brackets, Host, Path, Port, Scheme, User};
         let table = [
-            ("https://shop", Tls),
             ("shop:8080", Scheme),
             ("ftp://shop", Scheme),
             ("", Scheme),

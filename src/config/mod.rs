@@ -8,6 +8,7 @@
 mod address;
 mod environment;
 mod file;
+mod listener;
 mod overrides;
 mod redact;
 mod report;
@@ -18,6 +19,8 @@ mod service;
 pub mod settings;
 #[cfg(test)]
 mod tests;
+pub mod tls;
+mod upstream;
 mod yaml;
 
 use std::cell::RefCell;
@@ -67,7 +70,7 @@ pub fn parse(
     folder: &Path,
 ) -> Result<Settings, Report> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let input = Input { environment, folder, problems: RefCell::default() };
+    let input = Input { environment, folder, problems: RefCell::default(), files: RefCell::default() };
     if let Some(problem) = not_text(text) {
         return Err(Report::new(name, redact::by_lines(text), vec![problem]));
     }
@@ -77,7 +80,9 @@ pub fn parse(
     let settings = file::settings(&input, &root);
     match (settings, input.problems.into_inner()) {
         (Some(settings), problems) if problems.is_empty() => Ok(settings),
-        (_, problems) => Err(Report::new(name, redact::by_tree(text, &root), problems)),
+        (_, problems) => {
+            Err(Report::new(name, redact::by_tree(text, &root), problems).beside(input.files.into_inner()))
+        }
     }
 }
 

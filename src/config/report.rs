@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use annotate_snippets::renderer::Renderer;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Snippet};
@@ -17,6 +18,7 @@ const MOST_PROBLEMS: usize = 100;
 /// Every problem code and what it means.
 pub const CODES: &[(&str, &str)] = &[
     ("bad_value", "The value has the right kind but is not well-formed, such as an address without a port."),
+    ("certificate", "A certificate, its key or an authority cannot be read from its file, or cannot be used."),
     ("conflict", "Two settings that are fine alone contradict each other."),
     ("duplicate", "An item is listed twice where each must be unique."),
     ("duplicate_key", "A key stands twice in one mapping; YAML readers differ in which one they take."),
@@ -102,6 +104,7 @@ pub struct Report {
     source: String,
     problems: Vec<Problem>,
     omitted: usize,
+    files: Vec<PathBuf>,
 }
 
 impl std::error::Error for Report {}
@@ -115,7 +118,17 @@ impl Report {
         let omitted = problems.len().saturating_sub(MOST_PROBLEMS);
         problems.truncate(MOST_PROBLEMS);
         // A carriage return would show as a sign of its own; a blank keeps every place where it is.
-        Report { name: name.to_owned(), source: source.replace('\r', " "), problems, omitted }
+        Report { name: name.to_owned(), source: source.replace('\r', " "), problems, omitted, files: Vec::new() }
+    }
+
+    /// The same, with the files it may be about.
+    pub(super) fn beside(self, files: Vec<PathBuf>) -> Report {
+        Report { files, ..self }
+    }
+
+    /// Certificates and keys that were looked for, found or not: a change of one may end the problem.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// The file's name as it was given.

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::analysis::Policy as AnalysisPolicy;
@@ -12,11 +13,14 @@ use crate::domain::balance::Balance;
 use crate::domain::rollout::plan::Plan;
 use crate::domain::route::{HostPattern, Override};
 
+pub use super::listener::Listen;
+pub use super::tls;
+
 /// Everything a running proxy is told by its file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Where clients connect; at least one address.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// The admin API; `None` when switched off.
     pub admin: Option<Admin>,
     /// Where run-time state is kept.
@@ -198,11 +202,37 @@ pub struct Pool {
     pub name: String,
     /// At least one; unique within the pool.
     pub endpoints: Vec<Address>,
+    /// There exactly if the endpoints are `https://`.
+    pub tls: Option<Arc<tls::UpstreamTls>>,
+    /// What the endpoints speak.
+    pub protocol: Protocol,
 }
 
-/// An upstream address, `http://host:port`.
+impl Pool {
+    /// A pool with the defaults of everything else.
+    pub fn new(name: impl Into<String>, endpoints: Vec<Address>) -> Pool {
+        let tls = endpoints.first().is_some_and(|first: &Address| first.tls).then(Arc::default);
+        Pool { name: name.into(), endpoints, tls, protocol: Protocol::default() }
+    }
+}
+
+/// What the endpoints of a pool speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: by ALPN over TLS, by prior knowledge without.
+    Http2,
+    /// Whichever the endpoint picks by ALPN, preferably HTTP/2; only over TLS.
+    Auto,
+}
+
+/// An upstream address, `http://host:port` or `https://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
+    /// `https`: spoken to over TLS.
+    pub tls: bool,
     /// A name or an IP literal (without brackets).
     pub host: String,
     /// TCP port, never zero.
@@ -211,10 +241,23 @@ pub struct Address {
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
+    }
+}
+
+impl Address {
+    /// An address without TLS.
+    pub fn http(host: impl Into<String>, port: u16) -> Address {
+        Address { tls: false, host: host.into(), port }
+    }
+
+    /// `host:port`, as a `Host` field has it.
+    pub fn authority(&self) -> String {
         if self.host.contains(':') {
-            write!(f, "http://[{}]:{}", self.host, self.port)
+            format!("[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "http://{}:{}", self.host, self.port)
+            format!("{}:{}", self.host, self.port)
         }
     }
 }

@@ -6,21 +6,18 @@
 //! Invariant: only endpoints of the current table are checked.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::bridge::endpoint::{Endpoint, Health};
-use crate::bridge::table::{Plane, Service};
+use crate::bridge::table::{Plane, Pool, Service};
 use crate::clock;
 use crate::config::settings::{self, Probe};
 use crate::control::events::Events;
+use crate::control::probe::Speech;
 
 /// How often the set of endpoints is compared with the table.
 const LOOK: Duration = Duration::from_millis(100);
@@ -36,9 +33,11 @@ pub async fn run(plane: Arc<Plane>, events: Arc<Events>) {
         if std::mem::replace(&mut version, table.version) != table.version {
             let mut wanted = HashMap::new();
             for service in &table.services {
-                for endpoint in service.pools.iter().flat_map(|pool| &pool.endpoints) {
+                let endpoints = service.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
+                for (pool, endpoint) in endpoints {
                     let kept = checks.remove(&endpoint.id).filter(|check| *check.settings == service.settings.health);
-                    wanted.insert(endpoint.id, kept.unwrap_or_else(|| Check::start(service, endpoint, &events)));
+                    let check = kept.unwrap_or_else(|| Check::start(service, pool, endpoint, &events));
+                    wanted.insert(endpoint.id, check);
                 }
             }
             checks = wanted;
@@ -54,10 +53,12 @@ struct Check {
 }
 
 impl Check {
-    fn start(service: &Service, endpoint: &Arc<Endpoint>, events: &Arc<Events>) -> Check {
+    fn start(service: &Service, pool: &Pool, endpoint: &Arc<Endpoint>, events: &Arc<Events>) -> Check {
         let health = service.settings.health.clone();
         let name = service.settings.name.clone();
-        let task = tokio::spawn(watch(name, Arc::clone(endpoint), health.clone(), Arc::clone(events)));
+        // An endpoint that is spoken to in another way is another endpoint: this holds for as long as the check.
+        let speech = Speech::of(pool);
+        let task = tokio::spawn(watch(name, Arc::clone(endpoint), speech, health.clone(), Arc::clone(events)));
         Check { settings: Box::new(health), task }
     }
 }
@@ -68,7 +69,13 @@ impl Drop for Check {
     }
 }
 
-async fn watch(service: String, endpoint: Arc<Endpoint>, health: settings::Health, events: Arc<Events>) {
+async fn watch(
+    service: String,
+    endpoint: Arc<Endpoint>,
+    speech: Speech,
+    health: settings::Health,
+    events: Arc<Events>,
+) {
     let mut streak = Streak::default();
     let mut stale = clock::now();
     loop {
@@ -79,7 +86,7 @@ async fn watch(service: String, endpoint: Arc<Endpoint>, health: settings::Healt
         if health.probe == Probe::Off {
             endpoint.set_health(Health::Unknown);
         } else {
-            let passed = check(&endpoint, &health).await;
+            let passed = check(&endpoint, &speech, &health).await;
             let before = endpoint.health();
             let after = streak.next(before, passed.is_ok(), &health);
             endpoint.set_health(after);
@@ -137,41 +144,17 @@ pub async fn resolve(endpoint: &Endpoint) {
 ///
 /// # Errors
 /// Says in which way the endpoint is not well.
-pub async fn check(endpoint: &Endpoint, health: &settings::Health) -> Result<(), String> {
+pub async fn check(endpoint: &Endpoint, speech: &Speech, health: &settings::Health) -> Result<(), String> {
     let address = endpoint.resolved().ok_or("its name has not resolved")?;
     let probe = async {
-        match &health.probe {
-            Probe::Off => Ok(()),
-            Probe::Connect => TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string()),
-            Probe::Get(path) => get(address, &endpoint.address, path).await,
+        if health.probe == Probe::Off {
+            return Ok(());
         }
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        speech.ask(stream, &endpoint.address, &health.probe).await
     };
     let limit = tokio::time::timeout(health.timeout, probe).await;
     limit.unwrap_or_else(|_| Err(format!("no answer within {}", humantime::format_duration(health.timeout))))
-}
-
-async fn get(address: SocketAddr, named: &settings::Address, path: &str) -> Result<(), String> {
-    let said = |error: hyper::Error| error.to_string();
-    let stream = TcpStream::connect(address).await.map_err(|error: io::Error| error.to_string())?;
-    let (mut sender, link) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
-    let host = named.to_string();
-    let request = http::Request::get(path)
-        .header(http::header::HOST, host.trim_start_matches("http://"))
-        .header(http::header::USER_AGENT, concat!("teal-health/", env!("CARGO_PKG_VERSION")))
-        .header(http::header::CONNECTION, "close")
-        .body(Empty::<bytes::Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let mut answer = std::pin::pin!(sender.send_request(request));
-    let response = tokio::select! {
-        biased;
-        response = &mut answer => response,
-        // The link may end in the very poll that delivered the answer.
-        _ = link => answer.await,
-    };
-    match response.map_err(said)?.status() {
-        status if status.is_success() => Ok(()),
-        status => Err(format!("answered {status}")),
-    }
 }
 
 #[cfg(test)]
@@ -196,10 +179,10 @@ mod tests {
     async fn a_closed_port_fails_its_check_and_an_open_one_passes() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let endpoint = Endpoint::new(1, settings::Address { host: "127.0.0.1".into(), port }, 1);
+        let endpoint = Endpoint::new(1, settings::Address::http("127.0.0.1", port), 1);
         let health = settings::Health { timeout: Duration::from_secs(5), ..settings::Health::default() };
-        assert_eq!(check(&endpoint, &health).await, Ok(()));
+        assert_eq!(check(&endpoint, &Speech::default(), &health).await, Ok(()));
         drop(listener);
-        assert!(check(&endpoint, &health).await.is_err());
+        assert!(check(&endpoint, &Speech::default(), &health).await.is_err());
     }
 }

@@ -5,7 +5,7 @@
 //! used that epoch, so the move is refused as overtaken: late weights always lose against a rollback.
 //!
 //! Invariants: versions and epochs only rise; every table's shares sum to 100 %; endpoints and tallies keep their
-//! identity from table to table while pool and address stay the same.
+//! identity from table to table while pool, address and the way to speak to it stay the same.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,9 @@ use crate::bridge::counters::PerWorker;
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::{Book, PoolTally, latency_of};
 use crate::bridge::table::{Plane, Pool, Service, Table};
+use crate::bridge::tls::Connector;
 use crate::config::settings::{self, Address, Settings};
+use crate::control::materials::Materials;
 use crate::control::state::ServiceState;
 use crate::domain::analysis::Marks;
 use crate::domain::route::{Claim, Router};
@@ -32,12 +34,15 @@ struct Inner {
     version: u64,
     next_endpoint: u64,
     pools: HashMap<(String, String), Live>,
+    materials: Arc<Materials>,
 }
 
 /// What a pool keeps from table to table.
 struct Live {
     endpoints: HashMap<Address, Arc<Endpoint>>,
     tally: Arc<PerWorker<PoolTally>>,
+    protocol: settings::Protocol,
+    connector: Option<Arc<Connector>>,
 }
 
 /// A published table.
@@ -65,10 +70,20 @@ impl Publisher {
         Publisher { plane, workers, inner: Mutex::default() }
     }
 
-    /// Publishes all services of `settings`; `state` gives the run-time state of each by name. A rollback that was
+    /// The TLS that `settings` need, as far as possible what runs already.
+    ///
+    /// # Errors
+    /// In words, when it cannot be made; nothing is changed.
+    pub fn materials(&self, settings: &Settings) -> Result<Materials, String> {
+        let before = Arc::clone(&self.lock().materials);
+        Materials::build(settings, &before)
+    }
+
+    /// Publishes all services of `settings` with their TLS; `state` gives the run-time state of each by name. A rollback that was
     /// published and has not reached that state yet stays.
-    pub fn install(&self, settings: &Settings, state: impl Fn(&str) -> ServiceState) -> u64 {
+    pub fn install(&self, settings: &Settings, materials: Materials, state: impl Fn(&str) -> ServiceState) -> u64 {
         let mut inner = self.lock();
+        inner.materials = Arc::new(materials);
         let before = self.plane.table.load_full();
         let claim = |service: &settings::Service| (service.name.clone(), service.hosts.clone(), service.paths.clone());
         let owned: Vec<_> = settings.services.iter().map(claim).collect();
@@ -198,10 +213,15 @@ impl Publisher {
 
     fn pool(&self, inner: &mut Inner, service: &str, pool: &settings::Pool, rolled_back: bool) -> Pool {
         let workers = self.workers;
-        let Inner { pools, next_endpoint, .. } = inner;
-        let live = pools
-            .entry((service.to_owned(), pool.name.clone()))
-            .or_insert_with(|| Live { endpoints: HashMap::new(), tally: Arc::new(PerWorker::new(workers)) });
+        let Inner { pools, next_endpoint, materials, .. } = inner;
+        let (connector, protocol) = (materials.connector(service, &pool.name), pool.protocol);
+        let live = pools.entry((service.to_owned(), pool.name.clone())).or_insert_with(|| Live {
+            endpoints: HashMap::new(),
+            tally: Arc::new(PerWorker::new(workers)),
+            protocol,
+            connector: connector.clone(),
+        });
+        live.speak(protocol, connector.as_ref(), next_endpoint, workers);
         let mut endpoint = |address: &Address| {
             let known = live.endpoints.entry(address.clone()).or_insert_with(|| {
                 *next_endpoint += 1;
@@ -210,7 +230,7 @@ impl Publisher {
             Arc::clone(known)
         };
         let endpoints = pool.endpoints.iter().map(&mut endpoint).collect();
-        Pool { name: pool.name.clone(), rolled_back, endpoints, tally: Arc::clone(&live.tally) }
+        Pool { name: pool.name.clone(), rolled_back, endpoints, protocol, connector, tally: Arc::clone(&live.tally) }
     }
 
     fn replace(&self, inner: &mut Inner, before: &Table, index: usize, service: Service) -> Published {
@@ -229,9 +249,38 @@ impl Publisher {
         client: settings::Client,
     ) -> u64 {
         inner.version += 1;
-        self.plane.table.store(Arc::new(Table { version: inner.version, router, services, client }));
+        let listeners = inner.materials.listeners.clone();
+        self.plane.table.store(Arc::new(Table { version: inner.version, router, services, client, listeners }));
         self.plane.roster.wake_all();
         inner.version
+    }
+}
+
+impl Live {
+    /// Takes up another way to speak to the endpoints: idle connections were made under other terms, perhaps to
+    /// somebody who is not trusted any more, so each endpoint gets a successor with what is known of its health.
+    fn speak(
+        &mut self,
+        protocol: settings::Protocol,
+        connector: Option<&Arc<Connector>>,
+        next_endpoint: &mut u64,
+        workers: usize,
+    ) {
+        let same = self.connector.as_ref().map(Arc::as_ptr) == connector.map(Arc::as_ptr);
+        if same && self.protocol == protocol {
+            return;
+        }
+        (self.protocol, self.connector) = (protocol, connector.cloned());
+        for endpoint in self.endpoints.values_mut() {
+            *next_endpoint += 1;
+            let successor = Endpoint::new(*next_endpoint, endpoint.address.clone(), workers);
+            successor.set_health(endpoint.health());
+            if let Some(address) = endpoint.resolved() {
+                successor.resolve(address);
+            }
+            endpoint.retire();
+            *endpoint = Arc::new(successor);
+        }
     }
 }
 
@@ -258,6 +307,8 @@ fn share_of(pool: &Pool) -> Pool {
         name: pool.name.clone(),
         rolled_back: pool.rolled_back,
         endpoints: pool.endpoints.clone(),
+        protocol: pool.protocol,
+        connector: pool.connector.clone(),
         tally: Arc::clone(&pool.tally),
     }
 }

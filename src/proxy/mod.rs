@@ -22,6 +22,7 @@ pub mod listener;
 pub mod pipeline;
 pub mod recorder;
 pub mod stream;
+pub mod tls;
 pub mod tunnel;
 pub mod upstream;
 pub mod worker;

@@ -9,11 +9,13 @@ mod the_reference;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::settings::{AccessLog, Probe, Service, Settings, SplitBy, State, Sticky};
+use super::settings::{AccessLog, Listen, Probe, Service, Settings, SplitBy, State, Sticky};
+use super::tls::forge;
 use super::yaml::{Kind, Node};
 use super::{Report, file, load, overrides, parse as parse_in, rollout, service, yaml};
 use crate::domain::rollout::plan::{OnInconclusive, Pause, Plan, Step};
@@ -57,4 +59,14 @@ fn examples() -> Vec<PathBuf> {
 
 fn reference() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/reference.yaml")).unwrap()
+}
+
+/// A folder with the files that examples name, for as long as the tests run.
+fn certificates() -> &'static Path {
+    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        forge::examples(folder.path());
+        folder
+    });
+    FOLDER.path()
 }

@@ -11,11 +11,11 @@ use crate::domain::balance::Balance;
 use crate::domain::split::{Share, Slot};
 
 fn address(port: u16) -> settings::Address {
-    settings::Address { host: "127.0.0.1".to_owned(), port }
+    settings::Address::http("127.0.0.1", port)
 }
 
 fn settings() -> settings::Service {
-    let pool = |name: &str, port| settings::Pool { name: name.to_owned(), endpoints: vec![address(port)] };
+    let pool = |name: &str, port| settings::Pool::new(name, vec![address(port)]);
     settings::Service {
         name: "shop".to_owned(),
         hosts: Vec::new(),
@@ -47,6 +47,8 @@ fn plane() -> Plane {
             name: pool.name.clone(),
             rolled_back: false,
             endpoints: vec![Arc::new(endpoint)],
+            protocol: settings::Protocol::Http1,
+            connector: None,
             tally: Arc::new(PerWorker::new(2)),
         })
     });
@@ -84,6 +86,10 @@ fn known_counters_come_out_as_exact_lines() {
     plane.workers.of(0).accepted.add(40);
     plane.workers.of(1).accepted.add(2);
     plane.workers.of(1).refused.add(5);
+    plane.workers.of(0).handshakes.full.add(3);
+    plane.workers.of(1).handshakes.note(Ok(true));
+    plane.workers.of(0).handshakes.note(Ok(true));
+    plane.workers.of(1).handshakes.note(Err(Failed::PlainHttp));
     let table = plane.table.load_full();
     let green = &table.services[0].pools[1].tally;
     green.of(0).classes[1].add(7);
@@ -117,6 +123,10 @@ fn known_counters_come_out_as_exact_lines() {
         "teal_worker_lag_seconds{worker=\"0\"} 0.0025",
         "teal_requests_refused_total 5",
         "teal_access_log_dropped_total 0",
+        "teal_tls_handshakes_total{kind=\"full\"} 3",
+        "teal_tls_handshakes_total{kind=\"resumed\"} 2",
+        "teal_tls_handshake_failures_total{kind=\"plain_http\"} 1",
+        "teal_tls_handshake_failures_total{kind=\"broken\"} 0",
         "teal_service_rollbacks_total{kind=\"judge\"} 1",
         "teal_service_rollbacks_total{kind=\"manual\"} 2",
         "# TYPE teal_pool_responses_total counter",
