@@ -224,7 +224,13 @@ pub fn receive_last(worker: &Rc<Worker>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+
     use super::*;
+    use crate::bridge::table::Plane;
+    use crate::domain::placement::Load;
+    use crate::proxy::worker::{self, Start};
 
     #[test]
     fn accepted_sockets_send_without_delay() {
@@ -234,6 +240,29 @@ mod tests {
         let (socket, peer) = listeners[0].accept().unwrap();
         assert!(socket.nodelay().unwrap());
         assert_eq!(peer, client.local_addr().unwrap());
+    }
+
+    /// The drain is over before the worker's loop ever looks into its inbox.
+    #[test]
+    fn what_was_handed_over_before_the_drain_is_served() {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let plane = Arc::new(Plane::new(2));
+        plane.handover.open(1);
+        assert_eq!(plane.handover.choose(1, 0), 1);
+        let arrival = Arrival { socket, peer, place: plane.admission.enter(1).unwrap() };
+        assert!(plane.handover.give(0, 1, arrival).is_none());
+        plane.roster.drain();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").unwrap();
+        let grace = Duration::from_secs(20);
+        let start = Start { index: 1, plane: Arc::clone(&plane), listeners: Vec::new(), access: None, grace };
+        worker::run(start).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "no service is there to answer: {answer}");
+        assert_eq!((plane.admission.open(), plane.handover.load(1)), (0, Load::default()));
     }
 
     #[test]
