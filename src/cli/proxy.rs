@@ -56,6 +56,6 @@ fn pool(name: &str, endpoints: Vec<Address>) -> Result<Pool, Failure> {
     let twice = endpoints.iter().enumerate().find(|(index, endpoint)| endpoints[..*index].contains(endpoint));
     match twice {
         Some((_, endpoint)) => Err(Failure::Usage(format!("--{name} names {endpoint} twice"))),
-        None => Ok(Pool { name: name.to_owned(), endpoints }),
+        None => Ok(Pool::new(name, endpoints)),
     }
 }

@@ -76,6 +76,7 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         active: section.or("active", default.active, |v| pool_index(v, &default.pools)),
         split_by: section.or("split_by", default.split_by, split_by),
         sticky: section.or("sticky", default.sticky, sticky),
+        routes: default.routes,
         overrides: section.or("overrides", default.overrides, |v| overrides(v, &default.pools)),
         health: section.or("health", default.health, health),
         balance: section.or("balance", default.balance, balance),
@@ -172,7 +173,7 @@ fn pools(value: Value<'_>) -> Option<Vec<Pool>> {
     // A faulty pool is kept by name, so that whoever refers to it is not blamed.
     let pool = |member: Value<'_>| {
         member.own_name();
-        Pool { name: member.name.to_owned(), endpoints: pool_endpoints(member).unwrap_or_default() }
+        Pool::new(member.name, pool_endpoints(member).unwrap_or_default())
     };
     Some(members.into_iter().map(pool).collect())
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::domain::analysis::Policy as AnalysisPolicy;
 use crate::domain::balance::Balance;
 use crate::domain::rollout::plan::Plan;
-use crate::domain::route::{HostPattern, Override};
+use crate::domain::route::{Edits, HostPattern, Override, Route, Routes};
 
 /// Everything a running proxy is told by its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,6 +144,8 @@ pub struct Service {
     pub split_by: SplitBy,
     /// Remembers a client by a cookie that holds a random id.
     pub sticky: Option<Sticky>,
+    /// First match wins and says what happens.
+    pub routes: Routes,
     /// First match wins and beats the split.
     pub overrides: Vec<Override>,
     /// Active health checks.
@@ -175,6 +177,7 @@ impl Service {
             active: 0,
             split_by: SplitBy::default(),
             sticky: None,
+            routes: Routes::default(),
             overrides: Vec::new(),
             health: Health::default(),
             balance: Balance::default(),
@@ -186,6 +189,16 @@ impl Service {
             rollout: Plan::default(),
         }
     }
+
+    /// The timeouts of a route's requests: its own, else the service's.
+    pub fn timeouts_of(&self, route: &Route) -> Timeouts {
+        Timeouts {
+            connect: self.timeouts.connect,
+            head: route.timeouts.head.unwrap_or(self.timeouts.head),
+            request: route.timeouts.request.unwrap_or(self.timeouts.request),
+            idle: route.timeouts.idle.unwrap_or(self.timeouts.idle),
+        }
+    }
 }
 
 /// One pool of a service.
@@ -195,6 +208,25 @@ pub struct Pool {
     pub name: String,
     /// At least one; unique within the pool.
     pub endpoints: Vec<Address>,
+    /// What runs there, for header edits; visible ASCII.
+    pub version: Option<String>,
+    /// Edits of the head that goes up, after the route's.
+    pub request_headers: Edits,
+    /// Edits of the head that comes down, before the route's.
+    pub response_headers: Edits,
+}
+
+impl Pool {
+    /// A pool with the defaults of everything else.
+    pub fn new(name: impl Into<String>, endpoints: Vec<Address>) -> Pool {
+        Pool {
+            name: name.into(),
+            endpoints,
+            version: None,
+            request_headers: Edits::default(),
+            response_headers: Edits::default(),
+        }
+    }
 }
 
 /// An upstream address, `http://host:port`.

@@ -124,7 +124,7 @@ fn policy() -> Policy {
 
 fn pool(name: &str, endpoints: &[SocketAddr]) -> Pool {
     let address = |at: &SocketAddr| Address { host: at.ip().to_string(), port: at.port() };
-    Pool { name: name.to_owned(), endpoints: endpoints.iter().map(address).collect() }
+    Pool::new(name, endpoints.iter().map(address).collect())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use http::{Method, Request, Response, Uri, Version, request::Parts};
 use hyper::body::{Body as _, Incoming};
 
 use crate::domain::retry;
-use crate::domain::route::RequestView;
+use crate::domain::route::{RequestView, Scheme};
 use crate::proxy::body::Upload;
 use crate::proxy::connection::Client;
 use crate::proxy::error::Fault;
@@ -264,6 +264,10 @@ impl RequestView for View<'_> {
         self.request.uri().path()
     }
 
+    fn query(&self) -> &str {
+        self.request.uri().query().unwrap_or_default()
+    }
+
     fn host(&self) -> &str {
         let host = self.request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         match host.rfind(':') {
@@ -279,5 +283,9 @@ impl RequestView for View<'_> {
 
     fn client(&self) -> IpAddr {
         self.client
+    }
+
+    fn scheme(&self) -> Scheme {
+        Scheme::Http
     }
 }

@@ -41,7 +41,7 @@ fn plan() -> Plan {
 fn settings() -> Settings {
     let pool = |name: &str, port| {
         let endpoints = vec![Address { host: "127.0.0.1".to_owned(), port }];
-        Pool { name: name.to_owned(), endpoints }
+        Pool::new(name, endpoints)
     };
     let mut shop = Service::new(SHOP.to_owned(), vec![pool("blue", 1), pool("green", 2)]);
     shop.health.probe = Probe::Off;
