@@ -6,7 +6,7 @@
 //!
 //! Invariant: whoever gets `None` for a key that is present may be sure that a problem was reported.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 
 use super::environment::Lookup;
@@ -19,6 +19,8 @@ pub(super) struct Input<'a> {
     /// Relative paths start here.
     pub(super) folder: &'a Path,
     pub(super) problems: RefCell<Vec<Problem>>,
+    /// Regular expressions read so far.
+    pub(super) patterns: Cell<usize>,
 }
 
 impl Input<'_> {

@@ -15,8 +15,10 @@ use super::{RequestView, Scheme};
 
 /// Bytes of a pattern's text: past this nobody can say what it matches.
 pub const LONGEST_PATTERN: usize = 512;
-/// Bytes of a compiled pattern, and of what matching it may keep per worker.
-const LARGEST_PATTERN: usize = 128 * 1024;
+/// Bytes of a compiled pattern.
+const LARGEST_PATTERN: usize = 64 * 1024;
+/// Bytes that matching a pattern may keep in each worker to be fast.
+const LARGEST_CACHE: usize = 256 * 1024;
 
 /// A regular expression that must match the whole value. ASCII letters and bytes, no look-around, no back-references.
 #[derive(Clone, Debug)]
@@ -40,7 +42,7 @@ pub enum InvalidPattern {
     #[error("a regular expression is at most {LONGEST_PATTERN} bytes long")]
     TooLong,
     /// It is too large once compiled.
-    #[error("the regular expression would need more than 128 KiB once compiled; repeat less")]
+    #[error("the regular expression would need more than 64 KiB once compiled; repeat less")]
     TooLarge,
     /// It is not a regular expression; one line says why.
     #[error("this is not a regular expression: {0}")]
@@ -63,7 +65,7 @@ impl std::str::FromStr for Pattern {
 
 fn compile(text: &str) -> Result<Regex, InvalidPattern> {
     let mut builder = RegexBuilder::new(text);
-    builder.unicode(false).size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_PATTERN).nest_limit(32);
+    builder.unicode(false).size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_CACHE).nest_limit(32);
     builder.build().map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => InvalidPattern::TooLarge,
         // The last line of several is the one that says what is wrong; the others draw an arrow.

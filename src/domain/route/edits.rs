@@ -90,8 +90,15 @@ pub fn editable(name: &str) -> Result<(), Unedited> {
     match folded.as_str() {
         "host" => Err(Unedited::Host),
         "content-length" | "transfer-encoding" | "expect" => Err(Unedited::Framing),
-        "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization" | "te"
-        | "trailer" | "upgrade" | "http2-settings" => Err(Unedited::Connection),
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "te"
+        | "trailer"
+        | "upgrade"
+        | "http2-settings" => Err(Unedited::Connection),
         _ => Ok(()),
     }
 }
@@ -141,8 +148,10 @@ mod tests {
 
     #[test]
     fn the_second_layer_has_the_last_word() {
-        let first = Edits { remove: vec!["a".into()], set: pairs(&[("b", "1")]), add: pairs(&[("c", "1"), ("d", "1")]) };
-        let second = Edits { remove: vec!["b".into()], set: pairs(&[("c", "2")]), add: pairs(&[("a", "2"), ("d", "2")]) };
+        let first =
+            Edits { remove: vec!["a".into()], set: pairs(&[("b", "1")]), add: pairs(&[("c", "1"), ("d", "1")]) };
+        let second =
+            Edits { remove: vec!["b".into()], set: pairs(&[("c", "2")]), add: pairs(&[("a", "2"), ("d", "2")]) };
         let head = [("a", "0"), ("b", "0"), ("c", "0"), ("d", "0")];
         assert_eq!(edited(&head, Layers::new(&first, &second)), ["d: 0", "d: 1", "c: 2", "a: 2", "d: 2"]);
     }

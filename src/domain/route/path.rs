@@ -10,8 +10,8 @@
 //! - the *loose* reading does everything an upstream might: it decodes all that is visible (but once only), takes `\`
 //!   for `/`, cuts parameters from `;`, a decoded query from `?`, and merges empty segments;
 //! - [`settle`] decides by both, and where they disagree the path is refused as ambiguous;
-//! - a `.` or `..` segment in any spelling, a NUL and a broken `%` are always ambiguous. Browsers and other clients
-//!   resolve dot segments before they send, so nobody misses them.
+//! - a `.` or `..` segment in any spelling, a NUL, a broken `%` and an encoded separator within parameters are always
+//!   ambiguous. Browsers and other clients resolve dot segments before they send, so nobody misses them.
 //!
 //! Decisions that do not look at the path never ask, so a service that holds a whole host takes any path.
 //!
@@ -32,7 +32,9 @@ pub enum InvalidPath {
     #[error("a path begins with `/`")]
     Relative,
     /// It holds what different upstreams read differently.
-    #[error("leave out `.` and `..`, `//`, `;`, `\\`, `%2F`, `%3B`, `%3F` and other signs that are encoded for no reason")]
+    #[error(
+        "leave out `.` and `..`, `//`, `;`, `\\`, `%2F`, `%3B`, `%3F` and other signs that are encoded for no reason"
+    )]
     Odd,
 }
 
@@ -100,8 +102,15 @@ pub fn canonical(path: &str) -> Cow<'_, str> {
 /// The loose reading; `None` if no two readers would agree on it.
 fn loose(path: &str) -> Option<String> {
     let mut text = String::with_capacity(path.len());
-    let mut end = None;
+    let (mut end, mut in_parameters) = (None, false);
     for piece in pieces(path) {
+        in_parameters = match piece {
+            Piece::Plain(b'/') => false,
+            Piece::Plain(b';') | Piece::Encoded(b';') => true,
+            // Cut off with the parameters or read before they are: each leaves something else.
+            Piece::Plain(b'\\') | Piece::Encoded(b'/' | b'\\' | b'?' | b'#') if in_parameters => return None,
+            _ => in_parameters,
+        };
         match piece {
             Piece::Encoded(0) | Piece::Broken => return None,
             Piece::Plain(b'\\') | Piece::Encoded(b'\\') => text.push('/'),
@@ -116,23 +125,26 @@ fn loose(path: &str) -> Option<String> {
             Piece::Plain(byte) => encode(byte, &mut text),
         }
     }
-    let names = |text: &'_ str| -> Vec<String> {
-        text.split('/').map(|segment| segment.split(';').next().unwrap_or_default().to_owned()).collect()
-    };
-    let is_dots = |name: &String| matches!(name.split('?').next(), Some("." | ".."));
-    if names(&text).iter().any(is_dots) {
+    if text.split('/').any(is_dots) {
         return None;
     }
-    let names = names(&text[..end.unwrap_or(text.len())]);
     let mut merged = String::with_capacity(text.len());
-    for name in names.iter().filter(|name| !name.is_empty()) {
-        merged.push('/');
-        merged.push_str(name);
+    let mut last = "";
+    for segment in text[..end.unwrap_or(text.len())].split('/') {
+        last = segment.split(';').next().unwrap_or_default();
+        if !last.is_empty() {
+            merged.push('/');
+            merged.push_str(last);
+        }
     }
-    if names.last().is_none_or(String::is_empty) {
+    if last.is_empty() {
         merged.push('/');
     }
     Some(merged)
+}
+
+fn is_dots(segment: &str) -> bool {
+    matches!(segment.split([';', '?']).next(), Some("." | ".."))
 }
 
 /// A byte of a path, and how it was written.
@@ -203,6 +215,10 @@ mod tests {
             ("/a\\..\\b", "/a\\..\\b", None),
             ("/a%3f/../b", "/a%3F/../b", None),
             ("/..%3fx", "/..%3Fx", None),
+            ("/a;x%3fy", "/a;x%3Fy", None),
+            ("/a;x%2fy", "/a;x%2Fy", None),
+            ("/a;x\\y", "/a;x\\y", None),
+            ("/a%3fx;y", "/a%3Fx;y", Some("/a")),
             ("/a%00", "/a%00", None),
             ("/a%", "/a%", None),
             ("/a%4", "/a%4", None),
@@ -253,7 +269,7 @@ mod tests {
             turn = (turn + 1) % 64;
             choices >> turn & 1 == 1
         };
-        let (splits_query, cuts, merges) = (choose(), choose(), choose());
+        let (splits_query, cuts, merges, resolves) = (choose(), choose(), choose(), choose());
         let mut text = String::new();
         for piece in pieces(&canonical(path)) {
             match piece {
@@ -268,13 +284,24 @@ mod tests {
             }
         }
         let cut = |name: &str| if cuts { name.split(';').next().unwrap().to_owned() } else { name.to_owned() };
-        let names: Vec<_> = text.split('/').map(cut).collect();
+        let mut names: Vec<String> = Vec::new();
+        for name in text.split('/').map(cut) {
+            match name.as_str() {
+                "." if resolves => {}
+                ".." if resolves => drop(names.pop()),
+                _ => names.push(name),
+            }
+        }
         let text = names.join("/");
         if !merges {
             return text;
         }
         let mut merged: String = String::new();
-        text.chars().for_each(|c| if c != '/' || !merged.ends_with('/') { merged.push(c) });
+        text.chars().for_each(|c| {
+            if c != '/' || !merged.ends_with('/') {
+                merged.push(c)
+            }
+        });
         merged
     }
 

@@ -100,7 +100,9 @@ impl PathEdit {
                 let rest = path.get(from.trim_end_matches('/').len()..).filter(|_| on_segment(&path, from))?;
                 Some(legal(&format!("{}{rest}", to.trim_end_matches('/'))))
             }
-            PathEdit::Regex(pattern, replacement) => replacement.apply(pattern, &canonical(path)).map(|new| legal(&new)),
+            PathEdit::Regex(pattern, replacement) => {
+                replacement.apply(pattern, &canonical(path)).map(|new| legal(&new))
+            }
         }
     }
 

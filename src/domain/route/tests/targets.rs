@@ -75,7 +75,11 @@ fn redirects_change_parts_and_keep_the_rest() {
         (redirect(None, None, None, prefix_edit("/old", "/")), "/old/\\evil.com", Some("/evil.com")),
         (redirect(None, None, None, regex_edit("/go(.*)", "{1}")), "/go//evil.com", Some("/evil.com")),
         (redirect(https, None, None, keep()), "*", Some("https://shop.example.com/")),
-        (Redirect { status: 301, location: Location::Fixed("https://x.org/?a".into()) }, "/b?c", Some("https://x.org/?a")),
+        (
+            Redirect { status: 301, location: Location::Fixed("https://x.org/?a".into()) },
+            "/b?c",
+            Some("https://x.org/?a"),
+        ),
     ];
     for (redirect, target, expected) in table {
         assert_eq!(redirect.location(&get(target)).as_deref(), expected, "{redirect:?} {target}");
