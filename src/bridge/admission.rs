@@ -50,6 +50,8 @@ pub struct Arrival {
     pub socket: TcpStream,
     /// The other end.
     pub peer: SocketAddr,
+    /// The number of the listener that received it.
+    pub listener: usize,
     /// Its place.
     pub place: Place,
 }

@@ -18,7 +18,7 @@ use crate::bridge::observations::{Book, PoolTally};
 use crate::bridge::roster::Roster;
 use crate::bridge::tls::{Connector, Handshakes, Server};
 use crate::config::settings;
-use crate::domain::route::{RequestView, Router};
+use crate::domain::route::{self, RequestView, Router};
 use crate::domain::split::{self, Share, Slot};
 
 /// What both planes hold: the current table and the workers' roster.
@@ -139,6 +139,29 @@ pub struct Assignment {
     pub reason: Reason,
 }
 
+/// Whom a request belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Index of the service.
+    pub service: usize,
+    /// Index of its route.
+    pub route: usize,
+}
+
+/// Why a request belongs nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unrouted {
+    /// Nobody claims host and path.
+    #[error("no service for this host and path")]
+    NoService,
+    /// No route of the service matches.
+    #[error("no route for this request")]
+    NoRoute,
+    /// Its path can be read in ways that lead to different places.
+    #[error("an ambiguous path")]
+    AmbiguousPath,
+}
+
 impl Service {
     /// The pool for a request: the first override that matches, else the split by `key`.
     ///
@@ -176,9 +199,24 @@ impl Service {
 }
 
 impl Table {
-    /// The service that a request belongs to.
+    /// The service and the route that a request belongs to.
+    ///
+    /// # Errors
+    /// When there is none, or the path does not say clearly which.
+    pub fn find(&self, request: &impl RequestView) -> Result<Destination, Unrouted> {
+        let decision = route::decide(request.path(), |path| {
+            let found = self.router.find(request.host(), path);
+            let Some(service) = found.service else { return (Err(Unrouted::NoService), found.by_path) };
+            let routes = &self.services[service].settings.routes;
+            let route = routes.find(request, path).ok_or(Unrouted::NoRoute);
+            (route.map(|route| Destination { service, route }), found.by_path || routes.by_path())
+        });
+        decision.unwrap_or(Err(Unrouted::AmbiguousPath))
+    }
+
+    /// The service that a request belongs to, whatever its route does.
     pub fn route(&self, request: &impl RequestView) -> Option<usize> {
-        self.router.find(request.host(), request.path())
+        self.find(request).ok().map(|destination| destination.service)
     }
 
     /// The table of a process that has no services yet.

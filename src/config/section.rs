@@ -6,7 +6,7 @@
 //!
 //! Invariant: whoever gets `None` for a key that is present may be sure that a problem was reported.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use super::environment::Lookup;
@@ -21,6 +21,8 @@ pub(super) struct Input<'a> {
     pub(super) problems: RefCell<Vec<Problem>>,
     /// Certificates and keys that were looked for, found or not.
     pub(super) files: RefCell<Vec<PathBuf>>,
+    /// Regular expressions read so far.
+    pub(super) patterns: Cell<usize>,
 }
 
 impl Input<'_> {

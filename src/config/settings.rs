@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::domain::analysis::Policy as AnalysisPolicy;
 use crate::domain::balance::Balance;
 use crate::domain::rollout::plan::Plan;
-use crate::domain::route::{HostPattern, Override};
+use crate::domain::route::{Edits, HostPattern, Override, Route, Routes};
 
 pub use super::listener::Listen;
 pub use super::tls;
@@ -151,6 +151,8 @@ pub struct Service {
     pub split_by: SplitBy,
     /// Remembers a client by a cookie that holds a random id.
     pub sticky: Option<Sticky>,
+    /// First match wins and says what happens.
+    pub routes: Routes,
     /// First match wins and beats the split.
     pub overrides: Vec<Override>,
     /// Active health checks.
@@ -182,6 +184,7 @@ impl Service {
             active: 0,
             split_by: SplitBy::default(),
             sticky: None,
+            routes: Routes::default(),
             overrides: Vec::new(),
             health: Health::default(),
             balance: Balance::default(),
@@ -191,6 +194,16 @@ impl Service {
             guard: Guard::default(),
             analysis: AnalysisPolicy::default(),
             rollout: Plan::default(),
+        }
+    }
+
+    /// The timeouts of a route's requests: its own, else the service's.
+    pub fn timeouts_of(&self, route: &Route) -> Timeouts {
+        Timeouts {
+            connect: self.timeouts.connect,
+            head: route.timeouts.head.unwrap_or(self.timeouts.head),
+            request: route.timeouts.request.unwrap_or(self.timeouts.request),
+            idle: route.timeouts.idle.unwrap_or(self.timeouts.idle),
         }
     }
 }
@@ -206,13 +219,27 @@ pub struct Pool {
     pub tls: Option<Arc<tls::UpstreamTls>>,
     /// What the endpoints speak.
     pub protocol: Protocol,
+    /// What runs there, for header edits; visible ASCII.
+    pub version: Option<String>,
+    /// Edits of the head that goes up, after the route's.
+    pub request_headers: Edits,
+    /// Edits of the head that comes down, before the route's.
+    pub response_headers: Edits,
 }
 
 impl Pool {
     /// A pool with the defaults of everything else.
     pub fn new(name: impl Into<String>, endpoints: Vec<Address>) -> Pool {
         let tls = endpoints.first().is_some_and(|first: &Address| first.tls).then(Arc::default);
-        Pool { name: name.into(), endpoints, tls, protocol: Protocol::default() }
+        Pool {
+            name: name.into(),
+            endpoints,
+            tls,
+            protocol: Protocol::default(),
+            version: None,
+            request_headers: Edits::default(),
+            response_headers: Edits::default(),
+        }
     }
 }
 

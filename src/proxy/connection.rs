@@ -5,9 +5,10 @@
 //!
 //! Invariant: a connection is cut only between requests or inside a request head, never inside an answer that moves.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -15,11 +16,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::bridge::admission::Closed;
+use crate::bridge::table::Listener;
+use crate::bridge::tls::{ClientIdentity, Server};
 use crate::clock::{self, Micros};
 use crate::config::settings;
 use crate::domain::placement;
+use crate::domain::route::{Location, PathEdit, Redirect, Scheme};
 use crate::proxy::http1;
 use crate::proxy::stream::Stream;
+use crate::proxy::tls;
 use crate::proxy::tunnel;
 use crate::proxy::worker::Worker;
 
@@ -73,6 +78,11 @@ pub struct Client {
     pub forwarded_for: String,
     /// Reaches the connection's task.
     pub waiter: Rc<Waiter>,
+    /// Where it was received; `None` if no table named the listener yet.
+    listener: Option<Arc<Listener>>,
+    /// Where every request is redirected, if the listener does nothing else.
+    redirect: Option<Redirect>,
+    identity: OnceCell<Arc<ClientIdentity>>,
     phase: Cell<Phase>,
     since: Cell<Micros>,
     cut: Cell<bool>,
@@ -94,16 +104,42 @@ enum Phase {
 }
 
 impl Client {
-    fn new(peer: SocketAddr) -> Client {
+    fn new(peer: SocketAddr, listener: Option<Arc<Listener>>) -> Client {
         Client {
             peer,
             forwarded_for: peer.ip().to_canonical().to_string(),
             waiter: Rc::default(),
+            redirect: listener.as_ref().and_then(|listener| listener.settings.redirect_https).map(to_https),
+            listener,
+            identity: OnceCell::new(),
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(clock::now()),
             cut: Cell::default(),
             over: Cell::default(),
         }
+    }
+
+    /// How it speaks to us.
+    pub fn scheme(&self) -> Scheme {
+        match self.listener.as_ref().is_some_and(|listener| listener.tls.is_some()) {
+            true => Scheme::Https,
+            false => Scheme::Http,
+        }
+    }
+
+    /// The fields that tell upstreams who it is, by its certificate.
+    pub fn identity(&self) -> &[(&'static str, String)] {
+        self.identity.get().map_or(&[], |identity| &identity.fields)
+    }
+
+    /// The value of `Strict-Transport-Security` that its answers carry.
+    pub fn strict_transport(&self) -> Option<&str> {
+        self.listener.as_ref()?.strict_transport.as_deref()
+    }
+
+    /// Where its requests are sent instead of being served.
+    pub fn redirect(&self) -> Option<&Redirect> {
+        self.redirect.as_ref()
     }
 
     /// The first bytes of a request came.
@@ -192,15 +228,32 @@ pub enum Close {
     Reset(Stream),
 }
 
-/// Serves one client connection until either side ends it. It counts from the call on, not from the first poll, so
-/// that a drain never overlooks it.
-pub fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> {
-    let client = Rc::new(Client::new(peer));
-    let place = Place::take(&worker, &client);
-    drive(worker, client, Stream::Tcp(stream), place)
+/// The port that `https` means by itself (RFC 9110 section 4.2.2).
+const HTTPS_PORT: u16 = 443;
+
+fn to_https(port: u16) -> Redirect {
+    let port = Some(port).filter(|port| *port != HTTPS_PORT);
+    let location = Location::Parts { scheme: Some(Scheme::Https), host: None, port, path: PathEdit::Keep };
+    Redirect { status: 308, location }
 }
 
-async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: Stream, _place: Place) {
+/// Serves one client connection, received by a listener of this number, until either side ends it. It counts from the
+/// call on, not from the first poll, so that a drain never overlooks it.
+pub fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: usize) -> impl Future<Output = ()> {
+    let listener = worker.snapshot().table.listeners.get(listener).cloned();
+    let client = Rc::new(Client::new(peer, listener));
+    let place = Place::take(&worker, &client);
+    drive(worker, client, stream, place)
+}
+
+async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, _place: Place) {
+    let stream = match client.listener.as_ref().and_then(|listener| listener.tls.as_ref()) {
+        None => Stream::Tcp(stream),
+        Some(server) => match shake_hands(&worker, &client, server, stream).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
     // Outside tokio's budget: a poll that stops for fairness before it wrote would leave a head to a later moment, when
     // the table may already say otherwise. What streams yields by itself now and then.
     let ended = tokio::task::unconstrained(http1::client::serve(&worker, &client, stream)).await;
@@ -211,6 +264,17 @@ async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: Stream, _place: P
             tunnel::run(side, tunnel).await;
         }
     }
+}
+
+/// Shakes hands; `None` if that failed, which is counted.
+async fn shake_hands(worker: &Worker, client: &Client, server: &Server, stream: TcpStream) -> Option<Stream> {
+    let accepted = tls::accept(server, stream).await;
+    worker.tally().handshakes.note(accepted.as_ref().map(|accepted| accepted.resumed).map_err(|failure| *failure));
+    let accepted = accepted.ok()?;
+    if let Some(identity) = accepted.identity {
+        let _ = client.identity.set(identity);
+    }
+    Some(Stream::TlsServer(Box::new(accepted.stream)))
 }
 
 impl Close {

@@ -6,6 +6,7 @@
 //! Invariant: after every fault the client knows whose fault it was.
 
 use crate::bridge::observations::Failure;
+use crate::bridge::table::Unrouted;
 
 /// Why there is no upstream answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,9 +41,9 @@ pub enum Fault {
     /// An expectation other than `100-continue`.
     #[error("expectation failed")]
     Expectation,
-    /// No service claims host and path.
-    #[error("no service for this host and path")]
-    NoService,
+    /// No service claims host and path, or none of its routes matches.
+    #[error("{0}")]
+    Unrouted(Unrouted),
     /// The upstream failed.
     #[error("{}", upstream_text(*.0))]
     Upstream(Failure),
@@ -63,8 +64,8 @@ impl Fault {
     /// The status that says whose fault it is.
     pub fn status(self) -> u16 {
         match self {
-            Fault::BadRequest(_) | Fault::BrokenBody => 400,
-            Fault::NoService => 404,
+            Fault::BadRequest(_) | Fault::BrokenBody | Fault::Unrouted(Unrouted::AmbiguousPath) => 400,
+            Fault::Unrouted(_) => 404,
             Fault::Method => 405,
             Fault::TooSlow => 408,
             Fault::LargeBody => 413,
@@ -81,7 +82,7 @@ impl Fault {
 
     /// True if the client's HTTP/1.1 connection cannot be trusted with another request.
     pub fn closes(self) -> bool {
-        !matches!(self, Fault::NoService | Fault::Method | Fault::Expectation | Fault::Upstream(_))
+        !matches!(self, Fault::Unrouted(_) | Fault::Method | Fault::Expectation | Fault::Upstream(_))
     }
 
     /// True for requests that were refused before they belonged to any service.

@@ -52,27 +52,31 @@ pub async fn send<D: Downstream>(
     endpoint: &Arc<Endpoint>,
     down: &mut D,
 ) -> Result<Exchange, Setback> {
+    let settings = &place.service().settings;
     loop {
-        let settings = &place.service().settings;
         let connection = match worker.connections.take(endpoint) {
             Some(connection) => connection,
-            None => match upstream::open(endpoint, &settings.connections, settings.timeouts.connect).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
-                    // By the present epoch: nobody reads the book of an old one that has nothing open any more.
-                    present(worker, place).charge(worker.index, Failure::Connect);
-                    return Err(Setback::Failed { failure: Failure::Connect, repeatable: true });
+            None => {
+                match upstream::open(endpoint, place.pool(), &settings.connections, settings.timeouts.connect).await {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
+                        // By the present epoch: nobody reads the book of an old one that has nothing open any more.
+                        present(worker, place).charge(worker.index, Failure::Connect);
+                        return Err(Setback::Failed { failure: Failure::Connect, repeatable: true });
+                    }
                 }
-            },
+            }
         };
         if !worker.is_current(&place.snapshot) && !still_allowed(worker, place, assignment) {
             worker.connections.put(connection);
             return Err(Setback::TableMoved);
         }
         let attempt = Attempt::begin(worker, &down.waiter(), present(worker, place), Arc::clone(endpoint));
-        let mut exchange = Exchange::begin(worker, connection, attempt, request.upward(down.client()), request.framing);
-        match head_of(&mut exchange, request, down).await {
+        let upward = request.upward(down.client(), place);
+        let limit = place.route().limits.body;
+        let mut exchange = Exchange::begin(worker, connection, attempt, upward, request.framing, limit);
+        match head_of(&mut exchange, request, place, down).await {
             Ok(()) => {
                 exchange.begin_body();
                 return Ok(exchange);
@@ -109,6 +113,7 @@ pub async fn send<D: Downstream>(
 async fn head_of<D: Downstream>(
     exchange: &mut Exchange,
     request: &Request<'_>,
+    place: &Place,
     down: &mut D,
 ) -> Result<(), Option<Broken>> {
     let waiter = down.waiter();
@@ -122,7 +127,7 @@ async fn head_of<D: Downstream>(
         })
         .await?;
         match exchange.head().status {
-            101 if request.accepts_switch(exchange.head()) => return Ok(()),
+            101 if request.accepts_switch(place, exchange.head()) => return Ok(()),
             101 => return Err(Some(Broken::Upstream(Failure::Malformed))),
             100..200 => {
                 down.interim(exchange.head()).await;
@@ -142,8 +147,10 @@ fn present(worker: &Worker, place: &Place) -> Place {
     let (name, pool) = (&place.service().settings.name, &place.pool().name);
     let services = &current.table.services;
     let service = services.iter().position(|service| service.settings.name == *name);
-    match service.and_then(|service| Some((service, services[service].pool_named(pool)?))) {
-        Some((service, pool)) => Place { snapshot: current, service, pool, judged: place.judged },
+    let known = service.and_then(|service| Some((service, services[service].pool_named(pool)?)));
+    match known.filter(|(service, _)| Arc::ptr_eq(&services[*service].settings, &place.service().settings)) {
+        Some((service, pool)) => Place { snapshot: current, service, route: place.route, pool, judged: place.judged },
+        // Other rules: the indices of the old table mean nothing in it.
         None => place.clone(),
     }
 }
@@ -152,10 +159,8 @@ fn present(worker: &Worker, place: &Place) -> Place {
 fn still_allowed(worker: &Worker, place: &Place, assignment: Assignment) -> bool {
     let now = present(worker, place);
     if Rc::ptr_eq(&now.snapshot, &place.snapshot) {
-        // The service or pool is gone.
+        // The service or pool is gone, or its rules are others: deciding anew is always right.
         return false;
     }
-    // After a reload overrides may have moved: deciding anew is always right.
-    let same_rules = Arc::ptr_eq(&now.service().settings, &place.service().settings);
-    same_rules && now.service().still_allows(Assignment { pool: now.pool, ..assignment })
+    now.service().still_allows(Assignment { pool: now.pool, ..assignment })
 }

@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use crate::domain::route::RequestView;
+use crate::domain::route::{RequestView, Scheme};
 
 /// A stretch of a head's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub enum Known {
     RequestId,
     /// `Forwarded`, `X-Real-IP`, `X-Forwarded-*`: only the last hop's word counts.
     Forwarding,
+    /// `X-Client-Verified`, `X-Client-Cert-*`: what this proxy says of a client's certificate.
+    Identity,
     /// A name that upstreams read as one of the above once `_` and `.` are folded to `-`.
     Twin,
 }
@@ -97,6 +99,8 @@ impl Known {
             18 if is("proxy-authenticate") => Known::HopByHop,
             19 if is("proxy-authorization") => Known::HopByHop,
             12.. if begins("x-forwarded-") => Known::Forwarding,
+            17 if is("x-client-verified") => Known::Identity,
+            14.. if begins("x-client-cert-") => Known::Identity,
             _ => Known::Other,
         };
         if known == Known::Other && name.iter().any(|byte| matches!(byte, b'_' | b'.')) { twin(name) } else { known }
@@ -105,7 +109,7 @@ impl Known {
 
 /// Upstreams that turn names into variables fold `_` and `.` like `-`; what then looks like ours must not pass.
 fn twin(name: &[u8]) -> Known {
-    let mut folded = [0; 32];
+    let mut folded = [0; 40];
     let length = name.len().min(folded.len());
     for (place, byte) in folded.iter_mut().zip(name) {
         *place = if matches!(byte, b'_' | b'.') { b'-' } else { *byte };
@@ -278,12 +282,13 @@ pub struct ResponseHead<'a> {
 pub struct View<'a> {
     head: &'a RequestHead,
     client: IpAddr,
+    scheme: Scheme,
 }
 
 impl<'a> View<'a> {
-    /// The view of a request from `client`.
-    pub fn new(head: &'a RequestHead, client: IpAddr) -> View<'a> {
-        View { head, client }
+    /// The view of a request from `client`, who spoke `scheme`.
+    pub fn new(head: &'a RequestHead, client: IpAddr, scheme: Scheme) -> View<'a> {
+        View { head, client, scheme }
     }
 }
 
@@ -300,6 +305,12 @@ impl RequestView for View<'_> {
         let target = self.head.target();
         let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
         text(&target[..end]).unwrap_or_default()
+    }
+
+    fn query(&self) -> &str {
+        let target = self.head.target();
+        let start = target.iter().position(|byte| *byte == b'?').map_or(target.len(), |mark| mark + 1);
+        text(&target[start..]).unwrap_or_default()
     }
 
     fn host(&self) -> &str {
@@ -327,6 +338,10 @@ impl RequestView for View<'_> {
     fn client(&self) -> IpAddr {
         self.client
     }
+
+    fn scheme(&self) -> Scheme {
+        self.scheme
+    }
 }
 
 #[cfg(test)]
@@ -344,6 +359,9 @@ mod tests {
             ("x-forwarded-for", Known::Forwarding),
             ("X-Forwarded-Anything", Known::Forwarding),
             ("X-Real-IP", Known::Forwarding),
+            ("X-Client-Verified", Known::Identity),
+            ("x-client-cert-subject", Known::Identity),
+            ("x_client_cert_san", Known::Twin),
             ("Forwarded", Known::Forwarding),
             ("x-request-id", Known::RequestId),
             ("x_request.id", Known::Twin),
@@ -384,10 +402,10 @@ mod tests {
         head.method = head.push(b"GET");
         head.target = head.push(b"/a/b?c=/d?");
         head.host = head.push(b"[::1]:80");
-        let view = View::new(&head, IpAddr::from([127, 0, 0, 1]));
-        assert_eq!((view.method(), view.path(), view.host()), ("GET", "/a/b", "[::1]"));
+        let view = View::new(&head, IpAddr::from([127, 0, 0, 1]), Scheme::Http);
+        assert_eq!((view.method(), view.path(), view.query(), view.host()), ("GET", "/a/b", "c=/d?", "[::1]"));
         assert_eq!(view.header("host"), Some("[::1]:80"));
         head.host = head.push(b"shop:8080");
-        assert_eq!(View::new(&head, IpAddr::from([127, 0, 0, 1])).host(), "shop");
+        assert_eq!(View::new(&head, IpAddr::from([127, 0, 0, 1]), Scheme::Http).host(), "shop");
     }
 }

@@ -58,11 +58,11 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// The accept loop of one listener; ends when the worker drains and the queue is empty.
+/// The accept loop of the listener with this number; ends when the worker drains and the queue is empty.
 ///
 /// # Errors
 /// When the socket cannot be registered with the runtime.
-pub fn accept(worker: Rc<Worker>, socket: StdListener) -> io::Result<impl Future<Output = ()>> {
+pub fn accept(worker: Rc<Worker>, number: usize, socket: StdListener) -> io::Result<impl Future<Output = ()>> {
     let listener = TcpListener::from_std(socket)?;
     Ok(async move {
         let mut paused = None;
@@ -74,7 +74,7 @@ pub fn accept(worker: Rc<Worker>, socket: StdListener) -> io::Result<impl Future
             };
             let after = match accepted {
                 Ok((stream, peer)) => {
-                    admit(&worker, stream, peer).await;
+                    admit(&worker, stream, peer, number).await;
                     None
                 }
                 Err(error) => pause_for(&error),
@@ -89,17 +89,17 @@ pub fn accept(worker: Rc<Worker>, socket: StdListener) -> io::Result<impl Future
         }
         // An error means that the socket is gone already.
         if let Ok(listener) = listener.into_std() {
-            accept_last(&worker, &listener).await;
+            accept_last(&worker, &listener, number).await;
         }
     })
 }
 
 /// The kernel's queue, asked outright: what the runtime knows of it may be old. Strangers cannot prolong it for ever.
-async fn accept_last(worker: &Rc<Worker>, listener: &StdListener) {
+async fn accept_last(worker: &Rc<Worker>, listener: &StdListener, number: usize) {
     for _ in 0..BACKLOG {
         match listener.accept() {
             Ok((socket, peer)) => match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
-                Ok(stream) => admit(worker, stream, peer).await,
+                Ok(stream) => admit(worker, stream, peer, number).await,
                 Err(_) => turn_away(worker, Refusal::Setup),
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock || pause_for(&error).is_some() => return,
@@ -141,7 +141,7 @@ fn tell(worker: &Worker, pause: Pause) {
 }
 
 /// Lets an accepted connection in, as soon as there is a place, and finds the worker to serve it.
-async fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+async fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: usize) {
     let mut place = place(worker).await;
     let per_source = worker.snapshot().table.client.max_connections_per_source;
     if per_source.is_some_and(|limit| !place.claim(peer.ip(), limit)) {
@@ -151,10 +151,10 @@ async fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     }
     let chosen = worker.plane.handover.choose(worker.index, worker.random());
     if chosen == worker.index {
-        return serve(worker, stream, peer, place);
+        return serve(worker, stream, peer, listener, place);
     }
     match stream.into_std() {
-        Ok(socket) => hand_over(worker, chosen, Arrival { socket, peer, place }),
+        Ok(socket) => hand_over(worker, chosen, Arrival { socket, peer, listener, place }),
         Err(_) => {
             worker.plane.handover.left(chosen, true);
             turn_away(worker, Refusal::Setup);
@@ -185,9 +185,9 @@ fn hand_over(worker: &Rc<Worker>, to: usize, arrival: Arrival) {
 }
 
 /// Serves a connection that comes from an inbox, and is counted at this worker already.
-fn take_in(worker: &Rc<Worker>, Arrival { socket, peer, place }: Arrival) {
+fn take_in(worker: &Rc<Worker>, Arrival { socket, peer, listener, place }: Arrival) {
     match TcpStream::from_std(socket) {
-        Ok(stream) => serve(worker, stream, peer, place),
+        Ok(stream) => serve(worker, stream, peer, listener, place),
         Err(_) => {
             worker.plane.handover.left(worker.index, true);
             turn_away(worker, Refusal::Setup);
@@ -195,8 +195,8 @@ fn take_in(worker: &Rc<Worker>, Arrival { socket, peer, place }: Arrival) {
     }
 }
 
-fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
-    let serving = connection::serve(Rc::clone(worker), stream, peer);
+fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: usize, place: Place) {
+    let serving = connection::serve(Rc::clone(worker), stream, peer, listener);
     tokio::task::spawn_local(async move {
         serving.await;
         drop(place);
@@ -252,7 +252,7 @@ mod tests {
         let plane = Arc::new(Plane::new(2));
         plane.handover.open(1);
         assert_eq!(plane.handover.choose(1, 0), 1);
-        let arrival = Arrival { socket, peer, place: plane.admission.enter(1).unwrap() };
+        let arrival = Arrival { socket, peer, listener: 0, place: plane.admission.enter(1).unwrap() };
         assert!(plane.handover.give(0, 1, arrival).is_none());
         plane.roster.drain();
         client.write_all(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").unwrap();

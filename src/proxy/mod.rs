@@ -1,7 +1,7 @@
 //! DATA PLANE: from an accepted connection to a recorded answer.
 //!
 //! Files in the order a request meets them: [`listener`], [`connection`], [`pipeline`] (the page to read first),
-//! [`forwarder`], [`exchange`], [`upstream`], [`tunnel`], [`recorder`], [`access`], [`error`]. What is on a wire is in
+//! [`forwarder`], [`exchange`], [`upstream`], [`tunnel`], [`recorder`], [`access`], [`error`], [`reply`]. What is on a wire is in
 //! [`http1`]; both sides meet in the neutral [`head`] and its rules in [`hop`]. Each [`worker`] is an OS thread with its
 //! own runtime, listener, upstream connections, [`buffer`]s and counters; workers share nothing they write.
 //!
@@ -21,6 +21,7 @@ pub mod lag;
 pub mod listener;
 pub mod pipeline;
 pub mod recorder;
+pub mod reply;
 pub mod stream;
 pub mod tls;
 pub mod tunnel;

@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::bridge::endpoint::Endpoint;
+use crate::bridge::table::Pool;
+use crate::bridge::tls::Connector;
 use crate::clock::{self, Micros};
 use crate::config::settings;
 use crate::proxy::http1::upstream::Connection;
@@ -26,14 +28,23 @@ use crate::proxy::stream::Stream;
 /// When the endpoint has no address, refuses, or does not answer in time.
 pub async fn open(
     endpoint: &Arc<Endpoint>,
+    pool: &Pool,
     keep: &settings::Connections,
     limit: Duration,
 ) -> io::Result<Box<Connection>> {
-    let address = endpoint.resolved().ok_or_else(|| io::Error::other("the endpoint's name has not resolved"))?;
-    let stream = tokio::time::timeout(limit, TcpStream::connect(address)).await;
+    let stream = tokio::time::timeout(limit, connect(endpoint, pool.connector.as_deref())).await;
     let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    Ok(Connection::new(stream, endpoint, keep))
+}
+
+async fn connect(endpoint: &Endpoint, connector: Option<&Connector>) -> io::Result<Stream> {
+    let address = endpoint.resolved().ok_or_else(|| io::Error::other("the endpoint's name has not resolved"))?;
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    Ok(Connection::new(Stream::Tcp(stream), endpoint, keep))
+    Ok(match connector {
+        None => Stream::Tcp(stream),
+        Some(connector) => Stream::TlsClient(Box::new(connector.connect(&endpoint.address, stream).await?)),
+    })
 }
 
 /// The idle connections of one worker, by endpoint.

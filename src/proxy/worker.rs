@@ -100,7 +100,8 @@ pub fn run(start: Start) -> std::io::Result<()> {
         worker.take_up();
         worker.plane.handover.open(worker.index);
         let receiving = tokio::task::spawn_local(listener::receive(Rc::clone(&worker)));
-        let accepting = start.listeners.into_iter().map(|socket| listener::accept(Rc::clone(&worker), socket));
+        let accepting = start.listeners.into_iter().enumerate();
+        let accepting = accepting.map(|(number, socket)| listener::accept(Rc::clone(&worker), number, socket));
         let accepting: Vec<_> = accepting.collect::<std::io::Result<_>>()?;
         let accepting: Vec<_> = accepting.into_iter().map(tokio::task::spawn_local).collect();
         let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&worker)));

@@ -1,7 +1,7 @@
 //! The reference file: complete, true to the defaults, and read key by key.
 
 use super::*;
-use crate::config::{listener, tls};
+use crate::config::{conditions, listener, tls};
 
 /// Every section of the format, by its keys.
 const SECTIONS: &[&[&str]] = &[
@@ -27,7 +27,7 @@ const SECTIONS: &[&[&str]] = &[
     service::APPROVE,
     overrides::OVERRIDE,
     overrides::MATCH,
-    overrides::TEST,
+    conditions::TEST,
     rollout::ROLLOUT,
     rollout::STEP,
     rollout::ANALYZE,

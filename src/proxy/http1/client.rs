@@ -17,13 +17,14 @@ use crate::proxy::connection::{Client, Close, Waiter};
 use crate::proxy::error::{self, Fault};
 use crate::proxy::exchange::{Broken, Exchange, Upload};
 use crate::proxy::head::{Field, Fields, Known, RequestHead, ResponseHead, Version};
-use crate::proxy::hop::{self, RequestId};
+use crate::proxy::hop::{self, Additions, RequestId};
 use crate::proxy::http1::body::Body;
 use crate::proxy::http1::chunked::{self, Step};
 use crate::proxy::http1::framing::Framing;
 use crate::proxy::http1::parse::{self, Limits};
 use crate::proxy::http1::{decimal, put_field};
 use crate::proxy::pipeline::{self, Answer, Downstream, Request};
+use crate::proxy::reply::Reply;
 use crate::proxy::stream::Stream;
 use crate::proxy::tunnel::{Side, Tunnel};
 use crate::proxy::worker::Worker;
@@ -274,7 +275,7 @@ impl Connection {
     }
 
     /// Serialises an upstream's head, and says how the body goes down.
-    fn put_head(&mut self, exchange: &Exchange, cookie: Option<&str>) -> Downwards {
+    fn put_head(&mut self, exchange: &Exchange, additions: &Additions) -> Downwards {
         let head = exchange.head();
         self.begin_head(head.status);
         let (framing, is_old) = (exchange.framing(), self.version == Version::Http10);
@@ -289,10 +290,7 @@ impl Connection {
         }
         let out = self.output.end();
         let trailers = self.takes_trailers && downwards == Downwards::Chunked;
-        hop::downward(head, trailers, |name, value| put_field(out, name, value));
-        if let Some(cookie) = cookie {
-            put_field(out, b"set-cookie", cookie.as_bytes());
-        }
+        hop::downward(head, trailers, &self.client, additions, |name, value| put_field(out, name, value));
         match framing {
             Framing::Length(length) => {
                 out.extend_from_slice(b"content-length: ");
@@ -333,8 +331,7 @@ impl Connection {
             if self.client.waiter.is_given_up() {
                 return Poll::Ready(self.lose(relay));
             }
-            if !exchange.is_uploaded()
-                && exchange.poll_upload(cx, self) == Poll::Ready(Err(Broken::Client(Fault::BrokenBody)))
+            if !exchange.is_uploaded() && matches!(exchange.poll_upload(cx, self), Poll::Ready(Err(Broken::Client(_))))
             {
                 return Poll::Ready(self.lose(relay));
             }
@@ -580,18 +577,18 @@ impl Downstream for Connection {
         }
         self.begin_head(head.status);
         let out = self.output.end();
-        hop::downward(head, false, |name, value| put_field(out, name, value));
+        hop::downward(head, false, &self.client, &Additions::default(), |name, value| put_field(out, name, value));
         out.extend_from_slice(b"\r\n");
         self.flush().await;
     }
 
     async fn deliver(&mut self, answer: Answer) -> u64 {
-        let Answer { mut exchange, cookie } = answer;
+        let Answer { mut exchange, additions } = answer;
         if !exchange.is_uploaded() {
             // What the client still sends would have to be read before its next request.
             self.keeps_alive = false;
         }
-        let downwards = self.put_head(&exchange, cookie.as_deref());
+        let downwards = self.put_head(&exchange, &additions);
         if exchange.head().status == 101 {
             let flushed = self.flush().await;
             let (stream, early, attempt) = exchange.into_tunnel();
@@ -611,20 +608,21 @@ impl Downstream for Connection {
         }
     }
 
-    async fn refuse(&mut self, fault: Fault, id: &str) {
+    async fn reply(&mut self, reply: Reply) {
         let over = self.settle_body();
-        self.keeps_alive &= over && !fault.closes();
-        let text = fault.text(id);
-        self.begin_head(fault.status());
+        self.keeps_alive &= over && !reply.closes;
+        self.begin_head(reply.status);
         let out = self.output.end();
-        put_field(out, b"content-type", b"text/plain; charset=utf-8");
-        fault.fields().iter().for_each(|(name, value)| put_field(out, name.as_bytes(), value.as_bytes()));
+        reply.fields.iter().for_each(|(name, value)| put_field(out, name.as_bytes(), value));
+        if let Some(promise) = self.client.strict_transport() {
+            put_field(out, b"strict-transport-security", promise.as_bytes());
+        }
         out.extend_from_slice(b"content-length: ");
-        decimal(text.len() as u64, out);
+        decimal(reply.text.len() as u64, out);
         out.extend_from_slice(b"\r\n");
         self.end_head();
         if !self.to_head {
-            self.output.end().extend_from_slice(text.as_bytes());
+            self.output.end().extend_from_slice(reply.text.as_bytes());
         }
         if !self.flush().await {
             self.keeps_alive = false;

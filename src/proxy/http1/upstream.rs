@@ -388,8 +388,9 @@ impl Exchange {
 fn put_request(out: &mut Vec<u8>, request: Upward<'_>, framing: Framing) {
     out.extend_from_slice(request.head.method());
     out.push(b' ');
-    out.extend_from_slice(request.head.target());
+    out.extend_from_slice(&request.target());
     out.extend_from_slice(b" HTTP/1.1\r\n");
+    put_field(out, b"host", request.host());
     request.fields(|name, value| put_field(out, name, value));
     if let Some(token) = request.upgrade {
         put_field(out, b"connection", b"upgrade");

@@ -7,7 +7,6 @@ use crate::bridge::endpoint::{Endpoint, Health};
 use crate::bridge::observations::Book;
 use crate::bridge::table::Pool;
 use crate::config::settings;
-use crate::domain::balance::Balance;
 use crate::domain::split::{Share, Slot};
 
 fn address(port: u16) -> settings::Address {
@@ -16,24 +15,7 @@ fn address(port: u16) -> settings::Address {
 
 fn settings() -> settings::Service {
     let pool = |name: &str, port| settings::Pool::new(name, vec![address(port)]);
-    settings::Service {
-        name: "shop".to_owned(),
-        hosts: Vec::new(),
-        paths: Vec::new(),
-        pools: vec![pool("blue", 3001), pool("green", 3002)],
-        active: 0,
-        split_by: settings::SplitBy::Request,
-        sticky: None,
-        overrides: Vec::new(),
-        health: settings::Health::default(),
-        balance: Balance::default(),
-        timeouts: settings::Timeouts::default(),
-        connections: settings::Connections::default(),
-        retry: settings::Retry::default(),
-        guard: settings::Guard::Rollback,
-        analysis: crate::domain::analysis::Policy::default(),
-        rollout: crate::domain::rollout::plan::Plan::default(),
-    }
+    settings::Service::new("shop".to_owned(), vec![pool("blue", 3001), pool("green", 3002)])
 }
 
 /// Two workers, one service: blue with 90 %, green with 10 % and an unhealthy endpoint.
