@@ -117,7 +117,7 @@
 //! | [`domain::balance`] | which endpoint of a pool |
 //! | [`domain::retry`] | what may be sent again, and how often |
 //! | [`domain::rollout`] | plan and state machine |
-//! | [`domain::route`] | hosts, paths, overrides |
+//! | [`domain::route`] | hosts, paths, routes (rewrites, redirects, header edits), overrides |
 //! | [`domain::split`] | shares, and the pool a key falls to |
 //! | [`domain::stats`] | e-values, the spending recursion, latency buckets |
 //! | [`proxy`] | the data plane, files in request order |

@@ -243,3 +243,91 @@ impl Plane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::domain::route::{Claim, HostPattern, Match, PathTest, Route, Routes, Scheme, path};
+
+    /// A `GET` of a host and a path.
+    struct Request(&'static str, &'static str);
+
+    impl RequestView for Request {
+        fn method(&self) -> &str {
+            "GET"
+        }
+        fn path(&self) -> &str {
+            self.1
+        }
+        fn query(&self) -> &str {
+            ""
+        }
+        fn host(&self) -> &str {
+            self.0
+        }
+        fn header(&self, _: &str) -> Option<&str> {
+            None
+        }
+        fn client(&self) -> IpAddr {
+            IpAddr::from([127, 0, 0, 1])
+        }
+        fn scheme(&self) -> Scheme {
+            Scheme::Http
+        }
+    }
+
+    fn service(hosts: &str, claimed: &[&str], prefixes: &[&str]) -> settings::Service {
+        let mut service = settings::Service::new(format!("of-{hosts}{}", claimed.len()), Vec::new());
+        service.hosts = vec![hosts.parse().expect("a host")];
+        service.paths = claimed.iter().map(|path| (*path).to_owned()).collect();
+        let test = |prefix: &str| Some(PathTest::Prefix(path::pattern(prefix).expect("a path")));
+        let matches = |prefix: &&str| Match { path: test(prefix), ..Match::default() };
+        let route = |prefix: &&str| Route { matches: matches(prefix), ..Route::new(*prefix) };
+        service.routes = Routes::new(prefixes.iter().map(route).collect());
+        service
+    }
+
+    fn table(services: Vec<settings::Service>) -> Table {
+        let claims = services
+            .iter()
+            .map(|service| -> (&str, &[HostPattern], &[String]) { (&service.name, &service.hosts, &service.paths) });
+        let claims: Vec<_> = claims.map(|(service, hosts, paths)| Claim { service, hosts, paths }).collect();
+        let router = Arc::new(Router::build(&claims).expect("no two claims are one"));
+        let live = |settings| {
+            let book = Arc::new(Book::new(0, 0, 0, 1, None));
+            let settings = Arc::new(settings);
+            Arc::new(Service { settings, epoch: 0, active: 0, split: Vec::new(), pools: Vec::new(), book })
+        };
+        Table { router, services: services.into_iter().map(live).collect(), ..Table::empty() }
+    }
+
+    #[test]
+    fn a_request_finds_its_service_and_route_or_why_there_is_none() {
+        let table = table(vec![
+            service("whole.org", &[], &[]),
+            service("routed.org", &[], &["/api", "/"]),
+            service("part.org", &["/api"], &[]),
+            service("strict.org", &[], &["/api"]),
+        ]);
+        let at = |service, route| Ok(Destination { service, route });
+        let expected = [
+            ("whole.org", "/x/../%2f;y", at(0, 0)),
+            ("routed.org", "/api/x", at(1, 0)),
+            ("routed.org", "/%61pi/x%2Fy", at(1, 0)),
+            ("routed.org", "/x//y", at(1, 1)),
+            ("routed.org", "//api", Err(Unrouted::AmbiguousPath)),
+            ("routed.org", "/x/../api", Err(Unrouted::AmbiguousPath)),
+            ("part.org", "/api/x", at(2, 0)),
+            ("part.org", "/x", Err(Unrouted::NoService)),
+            ("part.org", "/x%2F..%2Fapi", Err(Unrouted::AmbiguousPath)),
+            ("strict.org", "/api", at(3, 0)),
+            ("strict.org", "/x", Err(Unrouted::NoRoute)),
+            ("nowhere.org", "/", Err(Unrouted::NoService)),
+        ];
+        for (host, path, expected) in expected {
+            assert_eq!(table.find(&Request(host, path)), expected, "{host} {path}");
+        }
+    }
+}

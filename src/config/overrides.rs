@@ -1,7 +1,7 @@
 //! The overrides of a service: rules that beat the split.
 
 use super::conditions::{conditions, unique_name};
-use super::report::{Problem, Span};
+use super::report::Span;
 use super::section::Value;
 use super::service::pool_index;
 use super::settings::Pool;
@@ -40,8 +40,8 @@ fn matches(value: Value<'_>) -> Option<Vec<Condition>> {
     let section = value.section(MATCH)?;
     let conditions = conditions(&section)?;
     if conditions.is_empty() {
-        let problem = Problem::new("missing_key", value.at, "`match` has no condition");
-        return value.refuse(problem.help("an override needs one: `match: { header: { x-canary: always } }`"));
+        let help = "an override needs one: `match: { header: { x-canary: always } }`";
+        return section.says_nothing("`match` has no condition", help);
     }
     Some(conditions)
 }

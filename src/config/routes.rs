@@ -23,7 +23,7 @@ const MAX_ROUTES: usize = 128;
 const MAX_METHODS: usize = 16;
 const MAX_UPGRADES: usize = 16;
 /// Bytes of the largest body that is worth a limit: a tebibyte, where memory can count so far.
-const MAX_BODY: usize = if usize::BITS > 32 { usize::MAX >> 23 } else { usize::MAX };
+const MAX_BODY: usize = if usize::BITS > 32 { (usize::MAX >> 24) + 1 } else { usize::MAX };
 
 /// Reads the list of routes.
 pub(super) fn routes(value: Value<'_>, pools: &[Pool]) -> Option<Routes> {
@@ -49,41 +49,42 @@ fn one(item: Value<'_>, pools: &[Pool], names: &mut Vec<(String, Span)>) -> Opti
     let name = section.required("name", "a route is called something in logs: `name: api`", |value| {
         unique_name(value, names, "two routes of a service have one name")
     });
-    // What could not be read would match everything, and make others look unreachable.
-    let mut matches = section.field("match").map_or(Some(Match::default()), matches);
-    let path = matches.as_ref().and_then(|matches| matches.path.as_ref());
-    let redirect = section.field("redirect").map(|value| redirect(value, path));
-    let is_redirect = redirect.is_some();
-    if is_redirect {
-        refuse_idle(&section);
-    }
-    let rewrite = section.read("rewrite", |value| rewrite(value, path)).unwrap_or_default();
+    let decided = action(&section);
+    let is_redirect = section.field("redirect").is_some();
     let versioned = pools.iter().all(|pool| pool.version.is_some());
     let missing = |variable: Variable| match variable {
         Variable::Pool | Variable::Version if is_redirect => Some("a redirect is answered before a pool is chosen"),
         Variable::Version if !versioned => Some("give every pool of the service a `version`"),
         _ => None,
     };
-    let mut route = Route {
-        request_headers: section.read("request_headers", |v| edits(v, &missing)).unwrap_or_default(),
-        response_headers: section.read("response_headers", |v| edits(v, &missing)).unwrap_or_default(),
-        limits: section.or("limits", Limits::default(), limits),
-        timeouts: section.or("timeouts", Timeouts::default(), timeouts),
-        ..Route::new(name?)
+    let request_headers = section.read("request_headers", |v| edits(v, &missing)).unwrap_or_default();
+    let response_headers = section.read("response_headers", |v| edits(v, &missing)).unwrap_or_default();
+    let limits = section.or("limits", Limits::default(), limits);
+    let timeouts = section.or("timeouts", Timeouts::default(), timeouts);
+    let upgrades = section.read("upgrades", upgrades);
+    let ((matches, action), default) = (decided?, Route::new(name?));
+    let upgrades = upgrades.unwrap_or(default.upgrades);
+    let name = default.name;
+    Some(Route { name, matches, action, request_headers, response_headers, limits, timeouts, upgrades })
+}
+
+/// Which requests a route takes, and what happens to them.
+fn action(section: &Section<'_>) -> Option<(Match, Action)> {
+    let matches = section.optional("match", matches).map(Option::unwrap_or_default);
+    // What could not be read would match everything, and others would be blamed for it.
+    let unread = Some(PathTest::Prefix("/".to_owned()));
+    let path = matches.as_ref().map_or(&unread, |matches| &matches.path).as_ref();
+    let rewrite = section.optional("rewrite", |value| rewrite(value, path)).map(Option::unwrap_or_default);
+    let Some(redirect) = section.field("redirect").map(|value| redirect(value, path)) else {
+        return Some((matches?, Action::Forward(rewrite?)));
     };
-    route.upgrades = section.or("upgrades", route.upgrades, upgrades);
-    route.action = match redirect {
-        None => Action::Forward(rewrite),
-        Some(redirect) => {
-            let (redirect, is_upgrade) = redirect?;
-            if is_upgrade {
-                only_in_the_clear(&section, matches.as_mut()?);
-            }
-            refuse_loop(&section, matches.as_ref()?, &redirect);
-            Action::Redirect(redirect)
-        }
-    };
-    Some(Route { matches: matches?, ..route })
+    refuse_idle(section);
+    let (mut matches, (redirect, upgrades)) = (matches?, redirect?);
+    if upgrades {
+        only_in_the_clear(section, &mut matches);
+    }
+    refuse_loop(section, &matches, &redirect);
+    Some((matches, Action::Redirect(redirect)))
 }
 
 /// A redirect sends nothing up: what would shape that has no effect.
@@ -136,28 +137,21 @@ fn refuse_loop(section: &Section<'_>, matches: &Match, redirect: &Redirect) {
 
 fn matches(value: Value<'_>) -> Option<Match> {
     let section = value.section(MATCH)?;
-    let path = section.field("path").map(path);
-    let methods = section.field("methods").map(methods);
-    let scheme = section.field("scheme").map(scheme);
+    let path = section.optional("path", path);
+    let methods = section.optional("methods", methods);
+    let scheme = section.optional("scheme", scheme);
     let mut conditions = conditions(&section)?;
-    if let Some(scheme) = scheme {
-        conditions.push(Condition::Scheme(scheme?));
+    conditions.extend(scheme?.map(Condition::Scheme));
+    let matches = Match { path: path?, methods: methods?.unwrap_or_default(), conditions };
+    if matches.is_everything() {
+        return section.says_nothing("`match` has no condition", "leave `match` out to match everything");
     }
-    if !MATCH.iter().any(|key| section.field(key).is_some()) {
-        let problem = Problem::new("missing_key", value.at, "`match` has no condition");
-        return value.refuse(problem.help("leave `match` out to match everything"));
-    }
-    let path = match path {
-        Some(path) => Some(path?),
-        None => None,
-    };
-    Some(Match { path, methods: methods.unwrap_or(Some(Vec::new()))?, conditions })
+    Some(matches)
 }
 
 fn path(value: Value<'_>) -> Option<PathTest> {
     if !value.is_mapping() {
-        return value
-            .wrong_type("to say how it is compared: `{ prefix: /api }`, `{ exact: /api }` or `{ regex: ... }`");
+        return value.wrong_type("to say how: `{ prefix: /api }`, `{ exact: /api }` or `{ regex: /v[0-9]/.* }`");
     }
     let how = value.section(PATH)?.only()?;
     match how.name {

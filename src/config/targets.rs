@@ -22,12 +22,11 @@ pub(super) fn scheme(value: Value<'_>) -> Option<Scheme> {
 pub(super) fn rewrite(value: Value<'_>, matched: Option<&PathTest>) -> Option<Rewrite> {
     let section = value.section(REWRITE)?;
     let path = path_edit(&section, matched);
-    let host = section.field("host").map(authority);
+    let host = section.optional("host", authority);
     if !REWRITE.iter().any(|key| section.field(key).is_some()) {
-        let problem = Problem::new("missing_key", value.at, "`rewrite` changes nothing");
-        return value.refuse(problem.help("write for example `rewrite: { prefix: /new }`"));
+        return section.says_nothing("`rewrite` changes nothing", "write for example `rewrite: { prefix: /new }`");
     }
-    Some(Rewrite { path: path?, host: host.map_or(Some(None), |host| host.map(Some))? })
+    Some(Rewrite { path: path?, host: host? })
 }
 
 /// Reads a redirect, and whether it is for those who come in the clear only.
@@ -47,21 +46,18 @@ pub(super) fn redirect(value: Value<'_>, matched: Option<&PathTest>) -> Option<(
         return Some((Redirect { status, location: Location::Fixed(url(to)?) }, false));
     }
     if others.is_empty() && !https {
-        let problem = Problem::new("missing_key", value.at, "`redirect` leads nowhere else");
-        return value.refuse(problem.help("write `https: true`, `to: https://example.com/`, or what is to change"));
+        let help = "write `https: true`, `to: https://example.com/`, or what is to change";
+        return section.says_nothing("`redirect` leads nowhere else", help);
     }
     let path = path_edit(&section, matched);
-    let wanted = section.read("scheme", scheme);
+    let (wanted, host) = (section.optional("scheme", scheme), section.optional("host", host));
+    let port = section.optional("port", |v| v.count(1..=u16::MAX));
     if let (true, Some(at)) = (https, section.field("scheme")) {
         let problem = Problem::new("conflict", at.at, "`https: true` says the scheme already");
         return value.refuse(problem.help("leave one of them out"));
     }
-    let location = Location::Parts {
-        scheme: if https { Some(Scheme::Https) } else { wanted },
-        host: section.read("host", host),
-        port: section.read("port", |v| v.count(1..=u16::MAX)),
-        path: path?,
-    };
+    let scheme = if https { Some(Scheme::Https) } else { wanted? };
+    let location = Location::Parts { scheme, host: host?, port: port?, path: path? };
     Some((Redirect { status, location }, https))
 }
 
@@ -74,8 +70,7 @@ fn path_edit(section: &Section<'_>, matched: Option<&PathTest>) -> Option<PathEd
         let message = format!("`{}` and `{}` both say what becomes of the path", first.name, second.name);
         return value.refuse(Problem::new("conflict", second.at, message).related(first.at, "said here"));
     }
-    let replacement = section.field("replacement");
-    if let (Some(replacement), None) = (replacement, section.field("regex")) {
+    if let (Some(replacement), None) = (section.field("replacement"), section.field("regex")) {
         let problem =
             Problem::new("missing_key", replacement.at, "`replacement` needs a `regex` that finds its groups");
         return value.refuse(problem.help("write for example `regex: /v1/(.*)` beside `replacement: /v2/{1}`"));
@@ -83,36 +78,35 @@ fn path_edit(section: &Section<'_>, matched: Option<&PathTest>) -> Option<PathEd
     match ways.first().copied() {
         None => Some(PathEdit::Keep),
         Some(way) if way.name == "path" => plain_path(way).map(PathEdit::Whole),
-        Some(way) if way.name == "prefix" => {
-            let to = plain_path(way)?;
-            match matched {
-                Some(PathTest::Prefix(from)) => Some(PathEdit::Prefix { from: from.clone(), to }),
-                _ => {
-                    let problem = Problem::new("conflict", way.at, "`prefix` needs a prefix to stand in for");
-                    way.refuse(problem.help("match by one: `match: { path: { prefix: /old } }`"))
-                }
-            }
+        Some(way) if way.name == "prefix" => prefix_edit(way, matched),
+        Some(way) => regex_edit(way, section),
+    }
+}
+
+fn prefix_edit(value: Value<'_>, matched: Option<&PathTest>) -> Option<PathEdit> {
+    let to = plain_path(value)?;
+    match matched {
+        Some(PathTest::Prefix(from)) => Some(PathEdit::Prefix { from: from.clone(), to }),
+        _ => {
+            let problem = Problem::new("conflict", value.at, "`prefix` needs a prefix to stand in for");
+            value.refuse(problem.help("match by one: `match: { path: { prefix: /old } }`"))
         }
-        Some(way) => {
-            let help = "write for example `replacement: /v2/{1}`";
-            let (pattern, text) =
-                (pattern(way), section.required("replacement", help, |v| v.text("a path such as `/v2/{1}`")));
-            let (pattern, text, place) = (pattern?, text?, replacement?);
-            match Replacement::new(text.trim(), &pattern) {
-                Ok(replacement) if text.trim_start().starts_with(['/', '{']) => {
-                    Some(PathEdit::Regex(pattern, replacement))
-                }
-                Ok(_) => {
-                    place.refuse(place.problem("bad_value", "`replacement` is not a path").help("it begins with `/`"))
-                }
-                Err(error) => {
-                    let problem = place.problem("bad_value", format!("`replacement`: {error}"));
-                    place.refuse(
-                        problem
-                            .help("`{1}` is the first group of the `regex`, `{name}` one that is named `(?<name>...)`"),
-                    )
-                }
-            }
+    }
+}
+
+fn regex_edit(value: Value<'_>, section: &Section<'_>) -> Option<PathEdit> {
+    let help = "write for example `replacement: /v2/{1}`";
+    let pattern = pattern(value);
+    let (at, text) = section.required("replacement", help, |v| Some((v, v.text("a path such as `/v2/{1}`")?)))?;
+    let (pattern, text) = (pattern?, text.trim());
+    if !text.starts_with(['/', '{']) {
+        return at.refuse(at.problem("bad_value", "`replacement` is not a path").help("it begins with `/`"));
+    }
+    match Replacement::new(text, &pattern) {
+        Ok(replacement) => Some(PathEdit::Regex(pattern, replacement)),
+        Err(error) => {
+            let help = "`{1}` is the first group of the `regex`, `{name}` the one that is written `(?<name>...)`";
+            at.refuse(at.problem("bad_value", format!("`replacement`: {error}")).help(help))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The reference file: complete, true to the defaults, and read key by key.
 
 use super::*;
-use crate::config::{conditions, listener, tls};
+use crate::config::{listener, tls};
 
 /// Every section of the format, by its keys.
 const SECTIONS: &[&[&str]] = &[
@@ -25,6 +25,14 @@ const SECTIONS: &[&[&str]] = &[
     service::ANALYSIS,
     service::TOLERATE,
     service::APPROVE,
+    routes::ROUTE,
+    routes::MATCH,
+    routes::PATH,
+    routes::LIMITS,
+    routes::TIMEOUTS,
+    targets::REWRITE,
+    targets::REDIRECT,
+    edits::EDITS,
     overrides::OVERRIDE,
     overrides::MATCH,
     conditions::TEST,

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use ipnet::IpNet;
-use regex::bytes::{Captures, Regex, RegexBuilder};
+use regex::bytes as binary;
 
 use super::path::encoded;
 use super::{RequestView, Scheme};
@@ -21,10 +21,12 @@ const LARGEST_PATTERN: usize = 64 * 1024;
 const LARGEST_CACHE: usize = 256 * 1024;
 
 /// A regular expression that must match the whole value. ASCII letters and bytes, no look-around, no back-references.
+///
+/// Workers share it. The memory it matches with is taken from a pool that is only ever tried, never waited for.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: String,
-    compiled: Regex,
+    compiled: binary::Regex,
 }
 
 impl PartialEq for Pattern {
@@ -63,8 +65,8 @@ impl std::str::FromStr for Pattern {
     }
 }
 
-fn compile(text: &str) -> Result<Regex, InvalidPattern> {
-    let mut builder = RegexBuilder::new(text);
+fn compile(text: &str) -> Result<binary::Regex, InvalidPattern> {
+    let mut builder = binary::RegexBuilder::new(text);
     builder.unicode(false).size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_CACHE).nest_limit(32);
     builder.build().map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => InvalidPattern::TooLarge,
@@ -84,7 +86,7 @@ impl Pattern {
     }
 
     /// What its groups caught, if it matches the whole of `value`.
-    pub(super) fn captures<'v>(&self, value: &'v [u8]) -> Option<Captures<'v>> {
+    pub(super) fn captures<'v>(&self, value: &'v [u8]) -> Option<binary::Captures<'v>> {
         self.compiled.captures(value)
     }
 

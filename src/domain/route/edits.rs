@@ -50,6 +50,12 @@ impl<'a> Layers<'a> {
         Layers { first, second }
     }
 
+    /// One layer, for an answer that no pool gave.
+    pub fn only(edits: &'a Edits) -> Layers<'a> {
+        static NOTHING: Edits = Edits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+        Layers::new(edits, &NOTHING)
+    }
+
     /// True if nothing is edited.
     pub fn is_empty(self) -> bool {
         self.first.is_empty() && self.second.is_empty()
@@ -140,7 +146,7 @@ mod tests {
         };
         let head = [("Server", "s"), ("X-Pool", "forged"), ("x-pool", "twice"), ("Vary", "accept")];
         let expected = ["Vary: accept", "x-pool: green", "vary: x", "vary: y"];
-        assert_eq!(edited(&head, Layers::new(&edits, &Edits::default())), expected);
+        assert_eq!(edited(&head, Layers::only(&edits)), expected);
         assert_eq!(edited(&head, Layers::new(&Edits::default(), &edits)), expected);
         let nothing = Edits::default();
         assert!(Layers::new(&nothing, &nothing).is_empty() && !Layers::new(&nothing, &edits).is_empty());
