@@ -5,6 +5,7 @@
 
 pub mod analysis;
 pub mod balance;
+pub mod redirect;
 pub mod retry;
 pub mod rollout;
 pub mod route;
