@@ -135,5 +135,5 @@ fn other_terms_make_other_endpoints_that_keep_their_health() {
     teal.until("the reload", || teal.told("reload").len() == 1);
     let second = endpoint();
     assert!(first.is_retired() && !second.is_retired() && first.id != second.id);
-    assert_eq!(second.resolved(), first.resolved());
+    assert_eq!((second.resolved(), second.health()), (first.resolved(), Health::Healthy));
 }
