@@ -26,6 +26,7 @@ use crate::control::driver::{self, Driver, Shared, Source};
 use crate::control::events::Events;
 use crate::control::judge::{Judge, Views};
 use crate::control::ledger::Ledger;
+use crate::control::materials::Materials;
 use crate::control::publisher::Publisher;
 use crate::control::store::{Journal, Loaded, Store};
 use crate::control::{admin, health, watch};
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The access log cannot be opened.
     #[error("cannot write the access log: {0}")]
     AccessLog(io::Error),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
     /// The store cannot be used.
     #[error("cannot use the state: {0}")]
     State(String),
@@ -90,6 +94,7 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
         listen.push(bound[0].local_addr()?);
         listeners.iter_mut().zip(bound).for_each(|(list, socket)| list.push(socket));
     }
+    let materials = Materials::build(&settings, &Materials::default()).map_err(StartError::Tls)?;
     let admin = settings.admin.as_ref().map(|admin| bind_admin(admin.listen)).transpose()?;
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let (store, loaded) = open(&settings.state).map_err(StartError::State)?;
@@ -99,7 +104,7 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     let connections = descriptors::raise(settings.client.max_connections);
     let plane = Plane { admission: Arc::new(Admission::new(connections)), ..Plane::new(workers) };
     let plane = Arc::new(plane);
-    let control = Control::new(settings.clone(), file, Arc::clone(&plane), journal, admin);
+    let control = Control::new(settings.clone(), materials, file, Arc::clone(&plane), journal, admin);
     let controller = control.controller.clone();
     let (stop_control, stop) = oneshot::channel();
     let (first_table, ready) = std_mpsc::channel();
@@ -274,6 +279,7 @@ struct Control {
 impl Control {
     fn new(
         settings: Settings,
+        materials: Materials,
         file: Option<PathBuf>,
         plane: Arc<Plane>,
         journal: Journal,
@@ -283,7 +289,7 @@ impl Control {
         let (events, views, shared) = (Arc::new(Events::default()), Views::default(), Arc::new(Shared::default()));
         let (commands, queue) = mpsc::unbounded_channel();
         let source = file.as_deref().map(source_of);
-        let driver = driver::Parts { publisher, plane, journal, events, views, shared, settings, source };
+        let driver = driver::Parts { publisher, plane, journal, events, views, shared, settings, materials, source };
         let controller = Controller::new(&driver, commands.clone());
         Control { controller, driver, file, admin, commands, queue }
     }

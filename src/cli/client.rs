@@ -81,9 +81,8 @@ impl Client {
         actor: Option<&str>,
         limits: Limits,
     ) -> Result<Client, Failure> {
-        let authority = admin.to_string();
-        let authority = authority.strip_prefix("http://").unwrap_or(&authority);
-        let host = HeaderValue::from_str(authority).map_err(|_| Failure::Usage(format!("no host: {admin}")))?;
+        let host =
+            HeaderValue::from_str(&admin.authority()).map_err(|_| Failure::Usage(format!("no host: {admin}")))?;
         let mut fields = HeaderMap::from_iter([(HOST, host)]);
         if let Some(token) = token {
             let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))

@@ -5,6 +5,8 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` here means between its files")]
 
 mod admin;
+#[path = "../../src/config/tls/forge.rs"]
+mod forge;
 mod forwarding;
 mod lifecycle;
 mod listener;
@@ -12,3 +14,4 @@ mod reload;
 mod rollout;
 mod support;
 mod switching;
+mod tls;

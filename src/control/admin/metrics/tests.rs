@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::*;
 use crate::bridge::endpoint::{Endpoint, Health};
 use crate::bridge::observations::Book;
-use crate::bridge::table::Pool;
-use crate::config::settings;
+use crate::bridge::table::{Listener, Pool};
+use crate::bridge::tls::Server;
+use crate::config::settings::{self, tls::desk::Desk};
 use crate::domain::split::{Share, Slot};
 
 fn address(port: u16) -> settings::Address {
@@ -16,6 +17,13 @@ fn address(port: u16) -> settings::Address {
 fn settings() -> settings::Service {
     let pool = |name: &str, port| settings::Pool::new(name, vec![address(port)]);
     settings::Service::new("shop".to_owned(), vec![pool("blue", 3001), pool("green", 3002)])
+}
+
+/// A listener with a certificate that ends with the year 3999.
+fn listener() -> Listener {
+    let settings = Desk::new().listener("tls: { certificates: { cert: a.crt, key: a.key } }").unwrap();
+    let tls = Server::new(settings.tls.as_ref().unwrap(), None).unwrap();
+    Listener { tls: Some(Arc::new(tls)), settings, strict_transport: None }
 }
 
 /// Two workers, one service: blue with 90 %, green with 10 % and an unhealthy endpoint.
@@ -43,7 +51,11 @@ fn plane() -> Plane {
         settings,
     };
     let plane = Plane::new(2);
-    plane.table.store(Arc::new(Table { version: 12, services: vec![Arc::new(service)], ..Table::empty() }));
+    let services = vec![Arc::new(service)];
+    // One certificate behind two addresses is one series.
+    let listener = Arc::new(listener());
+    let listeners = vec![Arc::clone(&listener), listener];
+    plane.table.store(Arc::new(Table { version: 12, services, listeners, ..Table::empty() }));
     plane
 }
 
