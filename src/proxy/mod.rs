@@ -14,6 +14,7 @@ pub mod forwarder;
 pub mod head;
 pub mod listener;
 pub mod pipeline;
+pub mod proxy_protocol;
 pub mod recorder;
 pub mod tunnel;
 pub mod upstream;
