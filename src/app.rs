@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bridge::table::Plane;
-use crate::config::settings::{Settings, State};
+use crate::config::settings::{self, Settings, State};
 use crate::control::controller::Controller;
 use crate::control::driver::{self, Driver, Shared, Source};
 use crate::control::events::Events;
@@ -83,7 +83,7 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     let workers = settings.workers.get();
     let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     let mut listen = Vec::new();
-    for address in &settings.listen {
+    for settings::Listen { address, .. } in &settings.listen {
         let bound = refuse_taken(*address).and_then(|()| listener::bind(*address, workers));
         let bound = bound.map_err(|error| StartError::Listen { address: *address, error })?;
         listen.push(bound[0].local_addr()?);

@@ -53,7 +53,7 @@ fn problems(report: &Report) -> serde_json::Value {
 
 /// What the settings mean, in a few lines.
 pub fn summary(settings: &Settings) -> String {
-    let listen: Vec<_> = settings.listen.iter().map(ToString::to_string).collect();
+    let listen: Vec<_> = settings.listen.iter().map(|listener| listener.address.to_string()).collect();
     let admin = match &settings.admin {
         None => "off".to_owned(),
         Some(admin) if admin.token.is_some() => format!("{} (token)", admin.listen),

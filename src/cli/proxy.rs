@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
 use super::failure::Failure;
-use crate::config::settings::{AccessLog, Address, Admin, Client, Pool, Secret, Service, Settings, Shutdown, State};
+use crate::config::settings::{
+    AccessLog, Address, Admin, Client, Listen, Pool, Secret, Service, Settings, Shutdown, State,
+};
 
 /// The one service's name.
 const SERVICE: &str = "default";
@@ -41,7 +43,7 @@ pub(super) fn settings(arguments: Arguments, token: Option<String>) -> Result<Se
     }
     let pools = vec![pool("blue", blue)?, pool("green", green)?];
     Ok(Settings {
-        listen: vec![listen],
+        listen: vec![Listen::plain(listen)],
         admin: Some(Admin { listen: admin_listen, token: token.map(Secret::new) }),
         state: State::Ephemeral,
         workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -56,6 +58,6 @@ fn pool(name: &str, endpoints: Vec<Address>) -> Result<Pool, Failure> {
     let twice = endpoints.iter().enumerate().find(|(index, endpoint)| endpoints[..*index].contains(endpoint));
     match twice {
         Some((_, endpoint)) => Err(Failure::Usage(format!("--{name} names {endpoint} twice"))),
-        None => Ok(Pool { name: name.to_owned(), endpoints }),
+        None => Ok(Pool::new(name, endpoints)),
     }
 }

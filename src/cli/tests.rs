@@ -10,7 +10,7 @@ use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
 use super::*;
-use crate::config::settings::{Secret, State};
+use crate::config::settings::{Listen, Secret, State};
 use crate::control::admin::wire;
 
 /// A rollout of `shop` in its third step, or one that ended so.
@@ -164,7 +164,7 @@ fn proxy_means_two_pools_and_no_state() {
         proxy::settings(arguments, token)
     };
     let plain = settings("proxy --blue http://127.0.0.1:3001 --green http://[::1]:3002,http://b:3003").unwrap();
-    assert_eq!(plain.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(plain.listen, [Listen::plain("127.0.0.1:8080".parse().unwrap())]);
     let admin = plain.admin.unwrap();
     assert_eq!((admin.listen, admin.token), ("127.0.0.1:9900".parse().unwrap(), None));
     assert_eq!((plain.state, plain.services.len()), (State::Ephemeral, 1));

@@ -55,7 +55,7 @@ impl FromStr for Address {
             return Err(InvalidAddress::Path);
         }
         let (host, port) = split_port(authority)?;
-        Ok(Address { host: host_of(host)?, port: port.map_or(Ok(DEFAULT_PORT), port_of)? })
+        Ok(Address { tls: false, host: host_of(host)?, port: port.map_or(Ok(DEFAULT_PORT), port_of)? })
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::environment::read_secret;
+use super::listener::{Listen, listener};
 use super::report::{Problem, Span};
 use super::section::{Input, Section, Value};
 use super::service::{Claims, service};
@@ -39,7 +40,7 @@ pub(super) fn settings(input: &Input<'_>, root: &Node) -> Option<Settings> {
     }
     let file = whole.section(FILE)?;
     let version = file.required("version", "write `version: 1` at the top", version);
-    let listen = file.or("listen", vec![(DEFAULT_LISTEN, Span::default())], listen);
+    let listen = file.or("listen", vec![(Listen::plain(DEFAULT_LISTEN), Span::default())], listen);
     let admin = file.or("admin", Some(admin_at(DEFAULT_ADMIN)), admin);
     refuse_shared_ports(&file, &listen, admin.as_ref());
     let state = match file.field("state") {
@@ -49,7 +50,7 @@ pub(super) fn settings(input: &Input<'_>, root: &Node) -> Option<Settings> {
     let help = "a service needs a name and pools: `services: { shop: { pools: { blue: http://127.0.0.1:3001 } } }`";
     let services = file.required("services", help, services);
     let settings = Settings {
-        listen: listen.into_iter().map(|(address, _)| address).collect(),
+        listen: listen.into_iter().map(|(listener, _)| listener).collect(),
         admin,
         state: state.unwrap_or(State::Ephemeral),
         workers: file.or("workers", available_workers(), workers),
@@ -75,7 +76,7 @@ fn version(value: Value<'_>) -> Option<()> {
 }
 
 /// An address to listen on; `:8080` is every IPv4 interface.
-fn socket(value: Value<'_>) -> Option<SocketAddr> {
+pub(super) fn socket(value: Value<'_>) -> Option<SocketAddr> {
     let expected = "an address such as `0.0.0.0:8080`";
     let text = value.text(expected)?;
     let text = text.trim();
@@ -89,15 +90,22 @@ fn socket(value: Value<'_>) -> Option<SocketAddr> {
     })
 }
 
-fn listen(value: Value<'_>) -> Option<Vec<(SocketAddr, Span)>> {
-    let items = value.one_or_more(MAX_LISTEN, "an address such as `0.0.0.0:8080`, or a list of them")?;
-    Some(items.into_iter().filter_map(|item| Some((socket(item)?, item.node.span))).collect())
+fn listen(value: Value<'_>) -> Option<Vec<(Listen, Span)>> {
+    let items = match value.is_mapping() {
+        true => vec![value],
+        false => value.one_or_more(MAX_LISTEN, "an address such as `0.0.0.0:8080`, or a list of them")?,
+    };
+    Some(items.into_iter().filter_map(|item| Some((listener(item)?, item.node.span))).collect())
 }
 
 /// Two listeners on one port would share it silently (`SO_REUSEPORT`), so the second is refused here.
-fn refuse_shared_ports(file: &Section<'_>, listen: &[(SocketAddr, Span)], admin: Option<&Admin>) {
+fn refuse_shared_ports(file: &Section<'_>, listen: &[(Listen, Span)], admin: Option<&Admin>) {
     let admin_at = file.field("admin").map_or(Span::default(), |value| value.at);
-    let all: Vec<_> = listen.iter().copied().chain(admin.map(|admin| (admin.listen, admin_at))).collect();
+    let all: Vec<_> = listen
+        .iter()
+        .map(|(listener, at)| (listener.address, *at))
+        .chain(admin.map(|admin| (admin.listen, admin_at)))
+        .collect();
     let clash = |a: SocketAddr, b: SocketAddr| {
         let covers = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
         a.port() == b.port() && a.port() != 0 && a.is_ipv4() == b.is_ipv4() && covers

@@ -8,6 +8,7 @@
 mod address;
 mod environment;
 mod file;
+mod listener;
 mod overrides;
 mod redact;
 mod report;

@@ -172,7 +172,7 @@ fn pools(value: Value<'_>) -> Option<Vec<Pool>> {
     // A faulty pool is kept by name, so that whoever refers to it is not blamed.
     let pool = |member: Value<'_>| {
         member.own_name();
-        Pool { name: member.name.to_owned(), endpoints: pool_endpoints(member).unwrap_or_default() }
+        Pool::new(member.name, pool_endpoints(member).unwrap_or_default())
     };
     Some(members.into_iter().map(pool).collect())
 }

@@ -154,9 +154,8 @@ async fn get(address: SocketAddr, named: &settings::Address, path: &str) -> Resu
     let said = |error: hyper::Error| error.to_string();
     let stream = TcpStream::connect(address).await.map_err(|error: io::Error| error.to_string())?;
     let (mut sender, link) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
-    let host = named.to_string();
     let request = http::Request::get(path)
-        .header(http::header::HOST, host.trim_start_matches("http://"))
+        .header(http::header::HOST, named.authority())
         .header(http::header::USER_AGENT, concat!("teal-health/", env!("CARGO_PKG_VERSION")))
         .header(http::header::CONNECTION, "close")
         .body(Empty::<bytes::Bytes>::new())
@@ -196,7 +195,7 @@ mod tests {
     async fn a_closed_port_fails_its_check_and_an_open_one_passes() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let endpoint = Endpoint::new(1, settings::Address { host: "127.0.0.1".into(), port }, 1);
+        let endpoint = Endpoint::new(1, settings::Address::http("127.0.0.1", port), 1);
         let health = settings::Health { timeout: Duration::from_secs(5), ..settings::Health::default() };
         assert_eq!(check(&endpoint, &health).await, Ok(()));
         drop(listener);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::app::{self, Running, StartError};
 use crate::clock::{self, Micros};
 use crate::config::settings::{
-    AccessLog, Address, Admin, Client, Health, Pool, Service, Settings, Shutdown, State, Timeouts,
+    AccessLog, Address, Admin, Client, Health, Listen, Pool, Service, Settings, Shutdown, State, Timeouts,
 };
 use crate::demo::load::{Counts, Load};
 use crate::demo::upstream::Upstreams;
@@ -98,7 +98,7 @@ fn settings(upstreams: &Upstreams, admin: SocketAddr) -> Settings {
         ..Service::new(SERVICE.to_owned(), pools)
     };
     Settings {
-        listen: vec![ANY_PORT],
+        listen: vec![Listen::plain(ANY_PORT)],
         admin: Some(Admin { listen: admin, token: None }),
         state: State::Ephemeral,
         workers: NonZeroUsize::new(2).expect("two is not zero"),
@@ -123,8 +123,8 @@ fn policy() -> Policy {
 }
 
 fn pool(name: &str, endpoints: &[SocketAddr]) -> Pool {
-    let address = |at: &SocketAddr| Address { host: at.ip().to_string(), port: at.port() };
-    Pool { name: name.to_owned(), endpoints: endpoints.iter().map(address).collect() }
+    let address = |at: &SocketAddr| Address::http(at.ip().to_string(), at.port());
+    Pool::new(name, endpoints.iter().map(address).collect())
 }
 
 #[cfg(test)]

@@ -12,10 +12,9 @@ fn every_example_loads() {
 #[test]
 fn what_a_file_leaves_out_has_its_default() {
     let settings = parse("version: 1\nservices: { shop: { pools: { blue: 'http://a:1' } } }").unwrap();
-    let pools =
-        vec![crate::config::settings::Pool { name: "blue".into(), endpoints: vec!["http://a:1".parse().unwrap()] }];
+    let pools = vec![crate::config::settings::Pool::new("blue", vec!["http://a:1".parse().unwrap()])];
     assert_eq!(settings.services, [Service::new("shop".into(), pools)]);
-    assert_eq!(settings.listen, ["0.0.0.0:8080".parse().unwrap()]);
+    assert_eq!(settings.listen, [Listen::plain("0.0.0.0:8080".parse().unwrap())]);
     let admin = settings.admin.unwrap();
     assert_eq!((admin.listen, admin.token), ("127.0.0.1:9900".parse().unwrap(), None));
     assert_eq!(settings.state, State::Folder("/home/user/.local/state/teal".into()));
@@ -37,7 +36,8 @@ shutdown: { delay: 5s, grace: 0s }
 services: { shop: { pools: { blue: 'http://a' } } }
 ";
     let settings = parse(text).unwrap();
-    assert_eq!(settings.listen, ["0.0.0.0:81".parse().unwrap(), "[::1]:0".parse().unwrap()]);
+    let plain = |text: &str| Listen::plain(text.parse().unwrap());
+    assert_eq!(settings.listen, [plain("0.0.0.0:81"), plain("[::1]:0")]);
     let admin = settings.admin.unwrap();
     assert_eq!(admin.token.as_ref().unwrap().expose(), "s3cret-value");
     assert!(!format!("{admin:?}").contains("s3cret"));

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::settings::{AccessLog, Probe, Service, Settings, SplitBy, State, Sticky};
+use super::settings::{AccessLog, Listen, Probe, Service, Settings, SplitBy, State, Sticky};
 use super::yaml::{Kind, Node};
 use super::{Report, file, load, overrides, parse as parse_in, rollout, service, yaml};
 use crate::domain::rollout::plan::{OnInconclusive, Pause, Plan, Step};

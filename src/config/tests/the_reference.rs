@@ -1,6 +1,7 @@
 //! The reference file: complete, true to the defaults, and read key by key.
 
 use super::*;
+use crate::config::listener;
 
 /// Every section of the format, by its keys.
 const SECTIONS: &[&[&str]] = &[
@@ -8,6 +9,7 @@ const SECTIONS: &[&[&str]] = &[
     file::ADMIN,
     file::CLIENT,
     file::SHUTDOWN,
+    listener::LISTEN,
     service::SERVICE,
     service::POOL,
     service::SPLIT_BY,

@@ -11,11 +11,11 @@ use crate::domain::balance::Balance;
 use crate::domain::split::{Share, Slot};
 
 fn address(port: u16) -> settings::Address {
-    settings::Address { host: "127.0.0.1".to_owned(), port }
+    settings::Address::http("127.0.0.1", port)
 }
 
 fn settings() -> settings::Service {
-    let pool = |name: &str, port| settings::Pool { name: name.to_owned(), endpoints: vec![address(port)] };
+    let pool = |name: &str, port| settings::Pool::new(name, vec![address(port)]);
     settings::Service {
         name: "shop".to_owned(),
         hosts: Vec::new(),

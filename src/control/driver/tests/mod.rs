@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::config::settings::{Address, Pool, Probe, Service, State};
+use crate::config::settings::{Address, Listen, Pool, Probe, Service, State};
 use crate::control::controller::Controller;
 use crate::control::store::Store;
 use crate::control::store::crash::Disk;
@@ -40,14 +40,14 @@ fn plan() -> Plan {
 
 fn settings() -> Settings {
     let pool = |name: &str, port| {
-        let endpoints = vec![Address { host: "127.0.0.1".to_owned(), port }];
-        Pool { name: name.to_owned(), endpoints }
+        let endpoints = vec![Address::http("127.0.0.1", port)];
+        Pool::new(name, endpoints)
     };
     let mut shop = Service::new(SHOP.to_owned(), vec![pool("blue", 1), pool("green", 2)]);
     shop.health.probe = Probe::Off;
     shop.rollout = plan();
     Settings {
-        listen: vec![([127, 0, 0, 1], 0).into()],
+        listen: vec![Listen::plain(([127, 0, 0, 1], 0).into())],
         admin: None,
         state: State::Ephemeral,
         workers: WORKERS.try_into().unwrap(),
