@@ -32,8 +32,6 @@ use crate::proxy::access::AccessBuffer;
 use crate::proxy::{listener, worker};
 use crate::telemetry::access_log::Log;
 
-/// How long names may take to resolve before serving begins without them.
-const RESOLVE: Duration = Duration::from_secs(2);
 /// How long workers may take to come up.
 const COME_UP: Duration = Duration::from_secs(5);
 
@@ -314,7 +312,6 @@ impl Control {
                 return drop(first_table.send(Err(text)));
             }
         };
-        resolve_all(&plane).await;
         let stop_judge = Arc::new(AtomicBool::new(false));
         let judge = match judge.spawn(Arc::clone(&stop_judge)) {
             Ok(judge) => judge,
@@ -352,18 +349,6 @@ fn source_of(file: &Path) -> Source {
 /// The process's environment, for `${NAME}` in the configuration.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-async fn resolve_all(plane: &Plane) {
-    let table = plane.table.load_full();
-    let endpoints = table.services.iter().flat_map(|service| &service.pools).flat_map(|pool| &pool.endpoints);
-    let mut lookups = tokio::task::JoinSet::new();
-    for endpoint in endpoints {
-        let endpoint = Arc::clone(endpoint);
-        lookups.spawn(async move { health::resolve(&endpoint).await });
-    }
-    // What has not resolved by then is tried again by the health checks.
-    let _ = tokio::time::timeout(RESOLVE, lookups.join_all()).await;
 }
 
 async fn watch_file(file: PathBuf, controller: Controller) {

@@ -39,7 +39,7 @@ const IMPORTS: &[Allowed<'_>] = &[
 ];
 
 /// Crates that decide nothing and do nothing.
-const PURE_CRATES: &[&str] = &["thiserror", "humantime"];
+const PURE_CRATES: &[&str] = &["thiserror", "humantime", "ipnet"];
 
 /// What a decision has no use for.
 const IMPURE: &[&str] = &[

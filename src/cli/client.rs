@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::sse::{Message, Parser};
-use crate::config::settings::Address;
+use crate::config::settings::{Address, Place};
 use crate::control::admin::wire::{Event, Problem};
 
 /// Bytes of an answer: the status of some thousand services.
@@ -81,9 +81,11 @@ impl Client {
         actor: Option<&str>,
         limits: Limits,
     ) -> Result<Client, Failure> {
-        let authority = admin.to_string();
-        let authority = authority.strip_prefix("http://").unwrap_or(&authority);
-        let host = HeaderValue::from_str(authority).map_err(|_| Failure::Usage(format!("no host: {admin}")))?;
+        if admin.tls || !matches!(admin.place, Place::Host { .. }) {
+            return Err(Failure::Usage(format!("the admin API is at http://HOST:PORT, not at {admin}")));
+        }
+        let host =
+            HeaderValue::from_str(&admin.authority()).map_err(|_| Failure::Usage(format!("no host: {admin}")))?;
         let mut fields = HeaderMap::from_iter([(HOST, host)]);
         if let Some(token) = token {
             let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
@@ -185,8 +187,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<TcpStream, Failure> {
-        let opened =
-            timeout(self.limits.connect, TcpStream::connect((self.admin.host.as_str(), self.admin.port))).await;
+        let opened = timeout(self.limits.connect, TcpStream::connect(self.admin.authority())).await;
         let unreachable = |cause| Failure::Unreachable { admin: self.admin.to_string(), cause };
         match opened {
             Ok(Ok(stream)) => Ok(stream),

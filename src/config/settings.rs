@@ -12,6 +12,7 @@ use crate::domain::balance::Balance;
 use crate::domain::rollout::plan::Plan;
 use crate::domain::route::{HostPattern, Override};
 
+pub use super::address::{Address, Place};
 pub use super::listener::Listen;
 
 /// Everything a running proxy is told by its file.
@@ -203,40 +204,6 @@ impl Pool {
     /// A pool with the defaults of everything else.
     pub fn new(name: impl Into<String>, endpoints: Vec<Address>) -> Pool {
         Pool { name: name.into(), endpoints }
-    }
-}
-
-/// An upstream address, `http://host:port` or `https://host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Address {
-    /// `https`: spoken to over TLS.
-    pub tls: bool,
-    /// A name or an IP literal (without brackets).
-    pub host: String,
-    /// TCP port, never zero.
-    pub port: u16,
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.authority())
-    }
-}
-
-impl Address {
-    /// An address without TLS.
-    pub fn http(host: impl Into<String>, port: u16) -> Address {
-        Address { tls: false, host: host.into(), port }
-    }
-
-    /// `host:port`, as a `Host` field has it.
-    pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
     }
 }
 

@@ -259,7 +259,7 @@ fn pool_status(pool: &Pool, share: Share) -> PoolStatus {
 }
 
 fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
-    EndpointStatus { address: endpoint.address.to_string(), health: endpoint.health(), in_flight: endpoint.in_flight() }
+    EndpointStatus { address: endpoint.to_string(), health: endpoint.health(), in_flight: endpoint.in_flight() }
 }
 
 fn judge_status(view: View) -> JudgeStatus {

@@ -1,4 +1,4 @@
-//! Active health checks, and the resolving of endpoint names: one small task per endpoint.
+//! Active health checks: one small task per endpoint.
 //!
 //! The first result decides at once; after that an endpoint changes sides only after several results in a row, so
 //! that one lost packet takes nobody out. Checks are jittered so that a fleet does not probe in step.
@@ -7,25 +7,22 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
-use crate::bridge::endpoint::{Endpoint, Health};
+use crate::bridge::endpoint::{Endpoint, Health, Target};
 use crate::bridge::table::{Plane, Service};
-use crate::clock;
 use crate::config::settings::{self, Probe};
 use crate::control::events::Events;
 
 /// How often the set of endpoints is compared with the table.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often a name is resolved again. Its TTL is not visible through the system's resolver.
-const RESOLVE: Duration = Duration::from_secs(10);
 
 /// Checks every endpoint of the current table until dropped.
 pub async fn run(plane: Arc<Plane>, events: Arc<Events>) {
@@ -70,12 +67,7 @@ impl Drop for Check {
 
 async fn watch(service: String, endpoint: Arc<Endpoint>, health: settings::Health, events: Arc<Events>) {
     let mut streak = Streak::default();
-    let mut stale = clock::now();
     loop {
-        if clock::now() >= stale {
-            resolve(&endpoint).await;
-            stale = clock::now().after(RESOLVE);
-        }
         if health.probe == Probe::Off {
             endpoint.set_health(Health::Unknown);
         } else {
@@ -86,7 +78,7 @@ async fn watch(service: String, endpoint: Arc<Endpoint>, health: settings::Healt
             if before != after && (before != Health::Unknown || after == Health::Unhealthy) {
                 let why = passed.err().map_or(String::new(), |error| format!(": {error}"));
                 let word = if after == Health::Healthy { "healthy" } else { "unhealthy" };
-                events.tell("health", Some(&service), None, format!("{} is {word}{why}", endpoint.address));
+                events.tell("health", Some(&service), None, format!("{endpoint} is {word}{why}"));
             }
         }
         tokio::time::sleep(jittered(health.interval)).await;
@@ -120,39 +112,38 @@ impl Streak {
     }
 }
 
-/// Looks the endpoint's name up; a failure keeps the last address.
-pub async fn resolve(endpoint: &Endpoint) {
-    if endpoint.address.host.parse::<std::net::IpAddr>().is_ok() {
-        return;
-    }
-    let found = tokio::net::lookup_host((endpoint.address.host.as_str(), endpoint.address.port)).await;
-    match found.map(|mut addresses| addresses.next()) {
-        Ok(Some(address)) => endpoint.resolve(address),
-        Ok(None) => tracing::warn!(endpoint = %endpoint.address, "the name has no address"),
-        Err(error) => tracing::warn!(endpoint = %endpoint.address, %error, "the name did not resolve"),
-    }
-}
-
 /// One check.
 ///
 /// # Errors
 /// Says in which way the endpoint is not well.
 pub async fn check(endpoint: &Endpoint, health: &settings::Health) -> Result<(), String> {
-    let address = endpoint.resolved().ok_or("its name has not resolved")?;
+    let target = endpoint.resolved().ok_or("its name has not resolved")?;
     let probe = async {
         match &health.probe {
             Probe::Off => Ok(()),
-            Probe::Connect => TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string()),
-            Probe::Get(path) => get(address, &endpoint.address, path).await,
+            Probe::Connect => connect(target).await.map(drop).map_err(|error| error.to_string()),
+            Probe::Get(path) => get(target, &endpoint.address, path).await,
         }
     };
     let limit = tokio::time::timeout(health.timeout, probe).await;
     limit.unwrap_or_else(|_| Err(format!("no answer within {}", humantime::format_duration(health.timeout))))
 }
 
-async fn get(address: SocketAddr, named: &settings::Address, path: &str) -> Result<(), String> {
+/// A stream of either kind.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+async fn connect(target: &Target) -> io::Result<Box<dyn Stream>> {
+    Ok(match target {
+        Target::Tcp(address) => Box::new(TcpStream::connect(address).await?),
+        Target::Unix(path) => Box::new(UnixStream::connect(path).await?),
+    })
+}
+
+async fn get(target: &Target, named: &settings::Address, path: &str) -> Result<(), String> {
     let said = |error: hyper::Error| error.to_string();
-    let stream = TcpStream::connect(address).await.map_err(|error: io::Error| error.to_string())?;
+    let stream = connect(target).await.map_err(|error: io::Error| error.to_string())?;
     let (mut sender, link) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
     let request = http::Request::get(path)
         .header(http::header::HOST, named.authority())

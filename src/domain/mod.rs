@@ -5,6 +5,9 @@
 
 pub mod analysis;
 pub mod balance;
+pub mod forwarded;
+pub mod network;
+pub mod proxy_protocol;
 pub mod retry;
 pub mod rollout;
 pub mod route;

@@ -21,7 +21,7 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::bridge::endpoint::Endpoint;
+use crate::bridge::endpoint::{Endpoint, Target};
 use crate::bridge::observations::Failure;
 use crate::clock::{self, Micros};
 use crate::config::settings;
@@ -71,7 +71,11 @@ impl Connection {
         keep: &settings::Connections,
         limit: Duration,
     ) -> io::Result<Box<Connection>> {
-        let address = endpoint.resolved().ok_or_else(|| io::Error::other("the endpoint's name has not resolved"))?;
+        let address = match endpoint.resolved() {
+            Some(Target::Tcp(address)) => *address,
+            Some(Target::Unix(_)) => return Err(io::ErrorKind::Unsupported.into()),
+            None => return Err(io::Error::other("the endpoint's name has not resolved")),
+        };
         let stream = tokio::time::timeout(limit, TcpStream::connect(address)).await;
         let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;

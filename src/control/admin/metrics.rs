@@ -143,7 +143,7 @@ fn services(table: &Table, facts: &Facts) -> [MetricFamily; 5] {
             shares.push(gauge(&place, service.share(at).fraction()));
             active.push(gauge(&place, flag(at == service.active)));
             for endpoint in &pool.endpoints {
-                let address = endpoint.address.to_string();
+                let address = endpoint.to_string();
                 healthy.push(gauge(&[place[0], place[1], ("endpoint", &address)], flag(endpoint.is_eligible())));
             }
         }
