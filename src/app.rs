@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bridge::table::Plane;
-use crate::config::settings::{self, Settings, State};
+use crate::config::settings::{self, Bind, Settings, State};
 use crate::control::controller::Controller;
 use crate::control::driver::{self, Driver, Shared, Source};
 use crate::control::events::Events;
@@ -42,7 +42,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {error}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Bind,
         /// Why.
         error: io::Error,
     },
@@ -82,8 +82,11 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     let mut listen = Vec::new();
     for settings::Listen { address, .. } in &settings.listen {
-        let bound = refuse_taken(*address).and_then(|()| listener::bind(*address, workers));
-        let bound = bound.map_err(|error| StartError::Listen { address: *address, error })?;
+        let bound = match address {
+            Bind::Tcp(address) => refuse_taken(*address).and_then(|()| listener::bind(*address, workers)),
+            Bind::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        };
+        let bound = bound.map_err(|error| StartError::Listen { address: address.clone(), error })?;
         listen.push(bound[0].local_addr()?);
         listeners.iter_mut().zip(bound).for_each(|(list, socket)| list.push(socket));
     }
@@ -243,7 +246,7 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
         socket.set_nonblocking(true)?;
         Ok(socket)
     };
-    bind().map_err(|error| StartError::Listen { address, error })
+    bind().map_err(|error| StartError::Listen { address: address.into(), error })
 }
 
 fn open(state: &State) -> Result<(Store, Loaded), String> {

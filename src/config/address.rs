@@ -37,11 +37,8 @@ pub enum Place {
 /// Why a text is not an upstream address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
-    /// `https://`.
-    #[error("upstream TLS is not supported yet: use `http://`")]
-    Tls,
     /// No scheme, or another one.
-    #[error("an address begins with `http://`, `unix:` or `srv:`, such as http://10.0.0.1:8080")]
+    #[error("an address begins with `http://`, `https://`, `unix:` or `srv:`, such as http://10.0.0.1:8080")]
     Scheme,
     /// `user@host`.
     #[error("an address holds no user name or password")]
@@ -66,8 +63,9 @@ pub enum InvalidAddress {
     Service,
 }
 
-/// What a scheme alone means (RFC 9110 section 4.2.1).
-const DEFAULT_PORT: u16 = 80;
+/// What a scheme alone means (RFC 9110 sections 4.2.1 and 4.2.2).
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 /// Bytes of a Unix socket's path: what Linux's `sun_path` holds beside the closing NUL.
 const LONGEST_PATH: usize = 107;
 /// Characters of a DNS name as text (RFC 1035 section 2.3.4).
@@ -130,11 +128,11 @@ impl FromStr for Address {
             return service(&text["srv:".len()..]);
         }
         let (scheme, rest) = text.split_once("://").ok_or(InvalidAddress::Scheme)?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => return Err(InvalidAddress::Tls),
+        let (tls, default_port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (false, HTTP_PORT),
+            "https" => (true, HTTPS_PORT),
             _ => return Err(InvalidAddress::Scheme),
-        }
+        };
         // A lone slash is the empty path, as browsers' address bars copy it.
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains('@') {
@@ -144,7 +142,8 @@ impl FromStr for Address {
             return Err(InvalidAddress::Path);
         }
         let (host, port) = split_port(authority)?;
-        Ok(Address::http(host_of(host)?, port.map_or(Ok(DEFAULT_PORT), port_of)?))
+        let place = Place::Host { host: host_of(host)?, port: port.map_or(Ok(default_port), port_of)? };
+        Ok(Address { tls, place })
     }
 }
 
@@ -158,7 +157,7 @@ fn service(name: &str) -> Result<Address, InvalidAddress> {
     let name = name.to_ascii_lowercase();
     let tls = match name.split('.').next() {
         Some("_http") => false,
-        Some("_https") => return Err(InvalidAddress::Tls),
+        Some("_https") => true,
         _ => return Err(InvalidAddress::Service),
     };
     let domain = name.split_once("._tcp.").map(|(_, domain)| domain).ok_or(InvalidAddress::Service)?;
@@ -224,7 +223,9 @@ mod tests {
             ("unix:/run/App.sock", "unix:/run/App.sock"),
             ("UNIX:/run/app sock", "unix:/run/app sock"),
             ("srv:_http._tcp.App.internal", "srv:_http._tcp.app.internal"),
-            ("SRV:_HTTP._TCP.app", "srv:_http._tcp.app"),
+            ("SRV:_HTTPS._TCP.app", "srv:_https._tcp.app"),
+            ("https://Shop", "https://shop:443"),
+            ("HTTPS://[::1]:8443/", "https://[::1]:8443"),
         ];
         for (text, written) in table {
             let address: Address = text.parse().unwrap();
@@ -235,9 +236,8 @@ mod tests {
 
     #[test]
     fn what_is_not_an_address_says_why() {
-        use InvalidAddress::{Brackets, Host, Path, Port, Scheme, Service, Socket, Tls, User};
+        use InvalidAddress::{Brackets, Host, Path, Port, Scheme, Service, Socket, User};
         let table = [
-            ("https://shop", Tls),
             ("shop:8080", Scheme),
             ("ftp://shop", Scheme),
             ("", Scheme),
@@ -272,7 +272,6 @@ mod tests {
             ("srv:_http.x._tcp.app", Service),
             ("srv:_grpc._tcp.app", Service),
             ("srv:_http._tcp.a:80", Service),
-            ("srv:_https._tcp.app", Tls),
         ];
         for (text, error) in table {
             assert_eq!(text.parse::<Address>(), Err(error), "{text}");

@@ -6,6 +6,7 @@
 //! Invariant: settings come from here only if nothing at all was wrong.
 
 mod address;
+mod edge;
 mod environment;
 mod file;
 mod listener;
@@ -19,6 +20,8 @@ mod service;
 pub mod settings;
 #[cfg(test)]
 mod tests;
+pub mod tls;
+mod upstream;
 mod yaml;
 
 use std::cell::RefCell;

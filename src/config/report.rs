@@ -17,6 +17,7 @@ const MOST_PROBLEMS: usize = 100;
 /// Every problem code and what it means.
 pub const CODES: &[(&str, &str)] = &[
     ("bad_value", "The value has the right kind but is not well-formed, such as an address without a port."),
+    ("certificate", "A certificate, its key or an authority cannot be read from its file, or cannot be used."),
     ("conflict", "Two settings that are fine alone contradict each other."),
     ("duplicate", "An item is listed twice where each must be unique."),
     ("duplicate_key", "A key stands twice in one mapping; YAML readers differ in which one they take."),

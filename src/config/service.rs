@@ -8,6 +8,7 @@ use super::report::{Problem, Span};
 use super::rollout::rollout;
 use super::section::{Value, meant};
 use super::settings::{Address, Connections, Guard, Health, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts};
+use super::upstream;
 use super::yaml::Kind;
 use crate::domain::analysis::Policy;
 use crate::domain::balance::Balance;
@@ -30,7 +31,7 @@ pub(super) const SERVICE: &[&str] = &[
     "analysis",
     "rollout",
 ];
-pub(super) const POOL: &[&str] = &["endpoints"];
+pub(super) const POOL: &[&str] = &["endpoints", "resolve", "tls", "protocol", "proxy_protocol"];
 pub(super) const SPLIT_BY: &[&str] = &["header", "cookie"];
 pub(super) const STICKY: &[&str] = &["cookie", "max_age"];
 pub(super) const HEALTH: &[&str] = &["path", "interval", "timeout", "unhealthy_after", "healthy_after"];
@@ -172,24 +173,25 @@ fn pools(value: Value<'_>) -> Option<Vec<Pool>> {
     // A faulty pool is kept by name, so that whoever refers to it is not blamed.
     let pool = |member: Value<'_>| {
         member.own_name();
-        Pool::new(member.name, pool_endpoints(member).unwrap_or_default())
+        pool(member).unwrap_or_else(|| Pool::new(member.name, Vec::new()))
     };
     Some(members.into_iter().map(pool).collect())
 }
 
 /// `{ endpoints: ... }`, or the endpoints themselves.
-fn pool_endpoints(value: Value<'_>) -> Option<Vec<Address>> {
-    match value.node.kind {
-        Kind::Scalar(_) | Kind::List(_) => endpoints(value),
-        _ => value.section(POOL)?.required("endpoints", "write `endpoints: [http://127.0.0.1:3001]`", endpoints),
+fn pool(value: Value<'_>) -> Option<Pool> {
+    if let Kind::Scalar(_) | Kind::List(_) = value.node.kind {
+        return upstream::of_one_scheme(value, endpoints(value)?).map(|addresses| Pool::new(value.name, addresses));
     }
+    let section = value.section(POOL)?;
+    let addresses = section.required("endpoints", "write `endpoints: [http://127.0.0.1:3001]`", endpoints);
+    upstream::pool(&section, addresses)
 }
 
-fn endpoints(value: Value<'_>) -> Option<Vec<Address>> {
+fn endpoints(value: Value<'_>) -> Option<Vec<(Address, Span)>> {
     let expected = "an address such as `http://10.0.0.1:8080`, or a list of them";
     let items = value.one_or_more(MAX_ENDPOINTS, expected)?;
-    let addresses = unique(items, |item| item.parsed("an address such as `http://10.0.0.1:8080`"));
-    Some(addresses.into_iter().map(|(address, _)| address).collect())
+    Some(unique(items, |item| item.parsed("an address such as `http://10.0.0.1:8080`")))
 }
 
 /// The index of the pool that a value names.

@@ -5,15 +5,20 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::analysis::Policy as AnalysisPolicy;
 use crate::domain::balance::Balance;
+use crate::domain::forwarded::Trust;
+use crate::domain::proxy_protocol::Version;
 use crate::domain::rollout::plan::Plan;
 use crate::domain::route::{HostPattern, Override};
 
 pub use super::address::{Address, Place};
+pub use super::edge::{Bind, Family, ProxyProtocol, Resolve, Resolver, UnixSocket};
 pub use super::listener::Listen;
+pub use super::tls;
 
 /// Everything a running proxy is told by its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +35,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// What a client connection may do.
     pub client: Client,
+    /// How names are looked up.
+    pub resolver: Resolver,
     /// How the process ends.
     pub shutdown: Shutdown,
     /// At least one service; names are unique; no two claim the same host and path.
@@ -101,6 +108,8 @@ pub struct Client {
     pub max_head: usize,
     /// Header fields in a request head.
     pub max_headers: usize,
+    /// Who may say where a request came from.
+    pub trust: Trust,
 }
 
 impl Default for Client {
@@ -111,6 +120,7 @@ impl Default for Client {
             max_connections: 20_000,
             max_head: 32 * 1024,
             max_headers: 100,
+            trust: Trust::default(),
         }
     }
 }
@@ -198,13 +208,35 @@ pub struct Pool {
     pub name: String,
     /// At least one; unique within the pool.
     pub endpoints: Vec<Address>,
+    /// There exactly if the endpoints are `https://`.
+    pub tls: Option<Arc<tls::UpstreamTls>>,
+    /// What the endpoints speak.
+    pub protocol: Protocol,
+    /// Which of a name's addresses become endpoints.
+    pub resolve: Resolve,
+    /// Endpoints are told whose connection it is; never with HTTP/2, whose connections are many clients'.
+    pub proxy_protocol: Option<Version>,
 }
 
 impl Pool {
     /// A pool with the defaults of everything else.
     pub fn new(name: impl Into<String>, endpoints: Vec<Address>) -> Pool {
-        Pool { name: name.into(), endpoints }
+        let tls = endpoints.first().is_some_and(|first: &Address| first.tls).then(Arc::default);
+        let (protocol, resolve) = (Protocol::default(), Resolve::default());
+        Pool { name: name.into(), endpoints, tls, protocol, resolve, proxy_protocol: None }
     }
+}
+
+/// What the endpoints of a pool speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: by ALPN over TLS, by prior knowledge without.
+    Http2,
+    /// Whichever the endpoint picks by ALPN, preferably HTTP/2; only over TLS.
+    Auto,
 }
 
 /// The key of the split.

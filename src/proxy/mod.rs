@@ -17,5 +17,6 @@ pub mod pipeline;
 pub mod proxy_protocol;
 pub mod recorder;
 pub mod tunnel;
+pub mod unix_socket;
 pub mod upstream;
 pub mod worker;

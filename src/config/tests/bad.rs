@@ -16,7 +16,7 @@ services:
     hosts: [http://x, y.org, Y.org]
     paths: api
     pools:
-      blue: { endpoints: [https://a, http://b, http://b:80] }
+      blue: { endpoints: [ftp://a, http://b, http://b:80] }
       green: { endpoint: http://c }
     active: gren
     split_by: client

@@ -1,6 +1,7 @@
 //! Tests of the whole reader: the examples, the reference, every problem in one run, exact reports, and garbage.
 
 mod bad;
+mod edge;
 mod garbage;
 mod good;
 mod reports;
@@ -8,11 +9,13 @@ mod the_reference;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::settings::{AccessLog, Listen, Probe, Service, Settings, SplitBy, State, Sticky};
+use super::tls::forge;
 use super::yaml::{Kind, Node};
 use super::{Report, file, load, overrides, parse as parse_in, rollout, service, yaml};
 use crate::domain::rollout::plan::{OnInconclusive, Pause, Plan, Step};
@@ -56,4 +59,14 @@ fn examples() -> Vec<PathBuf> {
 
 fn reference() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/reference.yaml")).unwrap()
+}
+
+/// A folder with the files that examples name, for as long as the tests run.
+fn certificates() -> &'static Path {
+    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        forge::examples(folder.path());
+        folder
+    });
+    FOLDER.path()
 }

@@ -53,6 +53,7 @@ fn settings() -> Settings {
         workers: WORKERS.try_into().unwrap(),
         access_log: crate::config::settings::AccessLog::Off,
         client: Default::default(),
+        resolver: Default::default(),
         shutdown: Default::default(),
         services: vec![shop],
     }
