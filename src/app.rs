@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::bridge::table::Plane;
 use crate::config::settings::{self, Bind, Settings, State};
 use crate::control::controller::Controller;
+use crate::control::discovery::Discovery;
 use crate::control::driver::{self, Driver, Shared, Source};
 use crate::control::events::Events;
 use crate::control::judge::{Judge, Views};
@@ -281,7 +282,9 @@ impl Control {
         let (events, views, shared) = (Arc::new(Events::default()), Views::default(), Arc::new(Shared::default()));
         let (commands, queue) = mpsc::unbounded_channel();
         let source = file.as_deref().map(source_of);
-        let driver = driver::Parts { publisher, plane, journal, events, views, shared, settings, source };
+        let discovery = Discovery::new(&settings.resolver, Arc::clone(&publisher), Arc::clone(&events));
+        let discovery = Arc::new(discovery);
+        let driver = driver::Parts { publisher, plane, journal, events, discovery, views, shared, settings, source };
         let controller = Controller::new(&driver, commands.clone());
         Control { controller, driver, file, admin, commands, queue }
     }
@@ -302,8 +305,10 @@ impl Control {
         stop: oneshot::Receiver<()>,
     ) {
         let Control { controller, driver, file, admin, commands, queue } = self;
-        let driver::Parts { publisher, plane, journal, events, views, settings, .. } = &driver;
+        let driver::Parts { publisher, plane, journal, events, discovery, views, settings, .. } = &driver;
         let (plane, journal, events) = (Arc::clone(plane), journal.clone(), Arc::clone(events));
+        let discovery = Arc::clone(discovery);
+        discovery.meet(settings).await;
         let ledger = Ledger::new(journal.clone(), loaded.evidence.clone());
         let workers = settings.workers.get();
         let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
@@ -322,6 +327,7 @@ impl Control {
         };
         let driving = tokio::spawn(driver.run(queue));
         let checking = tokio::spawn(health::run(Arc::clone(&plane), events));
+        let finding = tokio::spawn(discovery.run(Arc::clone(&plane)));
         let watching = file.map(|file| tokio::spawn(watch_file(file, controller.clone())));
         let (stop_admin, admin_stops) = oneshot::channel::<()>();
         let answering = admin.map(|socket| tokio::spawn(serve_admin(socket, controller.clone(), token, admin_stops)));
@@ -331,6 +337,7 @@ impl Control {
         let _ = stop.await;
         watching.iter().for_each(tokio::task::JoinHandle::abort);
         checking.abort();
+        finding.abort();
         drop(stop_admin);
         if let Some(answering) = answering {
             let _ = answering.await;

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::control::command::{
     Act, Deploy, Done, EndpointStatus, Found, JudgeStatus, PoolStatus, Refusal, Reloaded, ServiceStatus,
 };
+use crate::control::discovery::{Discovery, Known};
 use crate::control::driver::{self, Command, Shared, nearest};
 use crate::control::events::Events;
 use crate::control::judge::{View, Views};
@@ -35,6 +36,7 @@ pub struct Controller {
     publisher: Arc<Publisher>,
     events: Arc<Events>,
     shared: Arc<Shared>,
+    discovery: Arc<Discovery>,
     views: Views,
     journal: Journal,
     commands: mpsc::UnboundedSender<Command>,
@@ -48,6 +50,7 @@ impl Controller {
             publisher: Arc::clone(&driver.publisher),
             events: Arc::clone(&driver.events),
             shared: Arc::clone(&driver.shared),
+            discovery: Arc::clone(&driver.discovery),
             views: Arc::clone(&driver.views),
             journal: driver.journal.clone(),
             commands,
@@ -62,6 +65,11 @@ impl Controller {
     /// What happened.
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// How the names of endpoints are doing.
+    pub fn names(&self) -> Vec<Known> {
+        self.discovery.names()
     }
 
     /// True once every worker has taken up a table and the process is not ending.

@@ -16,6 +16,7 @@ use crate::bridge::roster::Roster;
 use crate::bridge::table::{Plane, Service, Table, WorkerTally};
 use crate::control::admin::wire::CLASSES;
 use crate::control::controller::Controller;
+use crate::control::discovery::Known;
 use crate::domain::stats::histogram;
 use crate::telemetry::names;
 
@@ -37,6 +38,8 @@ pub(super) struct Facts {
     pub(super) rollbacks: (u64, u64),
     /// Service, canary, evidence as a share of what a rollback needs.
     pub(super) evidence: Vec<(String, String, f64)>,
+    /// How the names of endpoints are doing.
+    pub(super) names: Vec<Known>,
 }
 
 impl Facts {
@@ -47,6 +50,7 @@ impl Facts {
             reload_ok: controller.last_reload_ok(),
             rollbacks: controller.rollbacks(),
             evidence: judged.map(|(name, judge)| (name, judge.canary, judge.evidence / judge.needed)).collect(),
+            names: controller.names(),
         }
     }
 }
@@ -60,6 +64,7 @@ pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
     let mut families = process(plane, &table, facts);
     families.extend(pools(&table));
     families.extend(services(&table, facts));
+    families.extend(discovery(facts));
     // A family without a series has no place in the text.
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)
@@ -156,6 +161,19 @@ fn services(table: &Table, facts: &Facts) -> [MetricFamily; 5] {
         family(names::ACTIVE, MetricType::GAUGE, active),
         family(names::ENDPOINT_HEALTHY, MetricType::GAUGE, healthy),
         family(names::EVIDENCE, MetricType::GAUGE, evidence),
+    ]
+}
+
+fn discovery(facts: &Facts) -> [MetricFamily; 2] {
+    let (mut addresses, mut failures) = (Vec::new(), Vec::new());
+    for known in &facts.names {
+        let name = known.address.to_string();
+        addresses.push(gauge(&[("name", &name)], known.addresses as f64));
+        failures.push(counter(&[("name", &name)], known.failures));
+    }
+    [
+        family(names::NAME_ADDRESSES, MetricType::GAUGE, addresses),
+        family(names::NAME_FAILURES, MetricType::COUNTER, failures),
     ]
 }
 

@@ -41,6 +41,8 @@ impl Driver {
         }
         self.in_use_is_kept(&new)?;
         let needs_restart = needs_restart(&self.settings, &new);
+        // A pool of new names would else begin with nowhere to send its requests.
+        self.discovery.meet(&new).await;
         self.adopt(new).await.map_err(Refusal::Failed)?;
         let version = self.publish_all();
         self.acknowledged(version).await.map_err(|late| Refusal::Failed(format!("published, but {late}")))?;
@@ -128,6 +130,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
         ("admin", old.admin != new.admin),
         ("state", old.state != new.state),
         ("workers", old.workers != new.workers),
+        ("resolver", old.resolver != new.resolver),
         ("access_log", old.access_log != new.access_log),
         ("shutdown", old.shutdown != new.shutdown),
     ];
