@@ -353,7 +353,7 @@ impl Control {
 
 fn source_of(file: &Path) -> Source {
     let file = file.to_owned();
-    Box::new(move || crate::config::load(&file, &environment).map_err(|report| report.to_string()))
+    Box::new(move || crate::config::load(&file, &environment))
 }
 
 /// The process's environment, for `${NAME}` in the configuration.

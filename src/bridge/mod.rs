@@ -10,3 +10,4 @@ pub mod endpoint;
 pub mod observations;
 pub mod roster;
 pub mod table;
+pub mod tls;

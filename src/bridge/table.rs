@@ -14,7 +14,9 @@ use crate::bridge::counters::{PerWorker, Tally};
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::{Book, PoolTally};
 use crate::bridge::roster::Roster;
+use crate::bridge::tls::{Connector, Handshakes, Server};
 use crate::config::settings;
+use crate::domain::proxy_protocol::Version;
 use crate::domain::route::{RequestView, Router};
 use crate::domain::split::{self, Share, Slot};
 
@@ -40,6 +42,8 @@ pub struct WorkerTally {
     pub open: Tally,
     /// Requests that no service claimed, or that were refused before routing.
     pub refused: Tally,
+    /// Handshakes of TLS.
+    pub handshakes: Handshakes,
     /// Access log lines dropped because the log could not keep up.
     pub log_dropped: Tally,
 }
@@ -55,6 +59,19 @@ pub struct Table {
     pub services: Vec<Arc<Service>>,
     /// Limits of client connections.
     pub client: settings::Client,
+    /// One per bound address, in the order they were bound.
+    pub listeners: Vec<Arc<Listener>>,
+}
+
+/// One listener as the workers see it. A reload replaces it for connections to come.
+#[derive(Debug)]
+pub struct Listener {
+    /// The definition, from the file.
+    pub settings: settings::Listen,
+    /// The server side of TLS; `None` for plain HTTP.
+    pub tls: Option<Arc<Server>>,
+    /// The value of `Strict-Transport-Security` that every answer carries.
+    pub strict_transport: Option<String>,
 }
 
 /// One service as the workers see it.
@@ -83,6 +100,12 @@ pub struct Pool {
     pub rolled_back: bool,
     /// Its endpoints.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// What they speak.
+    pub protocol: settings::Protocol,
+    /// The client side of TLS; `None` without.
+    pub connector: Option<Arc<Connector>>,
+    /// Each connection begins with whose it is, and then serves that client only.
+    pub proxy_protocol: Option<Version>,
     /// What it has answered since the process began; survives tables.
     pub tally: Arc<PerWorker<PoolTally>>,
 }
@@ -149,7 +172,13 @@ impl Table {
 
     /// The table of a process that has no services yet.
     pub fn empty() -> Table {
-        Table { version: 0, router: Arc::default(), services: Vec::new(), client: settings::Client::default() }
+        Table {
+            version: 0,
+            router: Arc::default(),
+            services: Vec::new(),
+            client: settings::Client::default(),
+            listeners: Vec::new(),
+        }
     }
 }
 

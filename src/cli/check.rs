@@ -7,7 +7,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::config::settings::{Pool, Service, Settings, State};
+use crate::clock;
+use crate::config::settings::{Listen, Pool, Service, Settings, State};
 use crate::config::{self, Report};
 
 /// How the result is written.
@@ -17,7 +18,8 @@ pub enum Format {
     Plain,
     /// For people at a terminal.
     Colour,
-    /// `{ok, file, problems: [{code, message, line, column, label, help}], omitted}`.
+    /// `{ok, file, problems: [{code, message, line, column, label, help}], omitted, warnings}`; the last two only where
+    /// the file is bad or good.
     Json,
 }
 
@@ -26,9 +28,14 @@ pub fn check(path: &Path, environment: &dyn Fn(&str) -> Option<String>, format: 
     let result = config::load(path, environment);
     let ok = result.is_ok();
     let text = match (result, format) {
-        (Ok(settings), Format::Plain | Format::Colour) => format!("{}: ok\n{}", path.display(), summary(&settings)),
-        (Ok(_), Format::Json) => {
-            format!("{:#}\n", json!({ "ok": true, "file": path.display().to_string(), "problems": [] }))
+        (Ok(settings), Format::Plain | Format::Colour) => {
+            let warnings: String = warnings(&settings).map(|warning| format!("warning: {warning}\n")).collect();
+            format!("{}: ok\n{}{warnings}", path.display(), summary(&settings))
+        }
+        (Ok(settings), Format::Json) => {
+            let warnings: Vec<_> = warnings(&settings).collect();
+            let file = path.display().to_string();
+            format!("{:#}\n", json!({ "ok": true, "file": file, "problems": [], "warnings": warnings }))
         }
         (Err(report), Format::Json) => format!("{:#}\n", problems(&report)),
         (Err(report), _) => report.render(format == Format::Colour),
@@ -51,9 +58,15 @@ fn problems(report: &Report) -> serde_json::Value {
     json!({ "ok": false, "file": report.name(), "problems": problems, "omitted": report.omitted() })
 }
 
+/// What is legal and still worth a look, as of now.
+fn warnings(settings: &Settings) -> impl Iterator<Item = String> {
+    let now = i64::try_from(clock::wall_millis() / 1_000).unwrap_or(i64::MAX);
+    settings.identities().filter_map(move |identity| identity.worry(now))
+}
+
 /// What the settings mean, in a few lines.
 pub fn summary(settings: &Settings) -> String {
-    let listen: Vec<_> = settings.listen.iter().map(|listener| listener.address.to_string()).collect();
+    let listen: Vec<_> = settings.listen.iter().map(listener).collect();
     let admin = match &settings.admin {
         None => "off".to_owned(),
         Some(admin) if admin.token.is_some() => format!("{} (token)", admin.listen),
@@ -74,6 +87,14 @@ pub fn summary(settings: &Settings) -> String {
     text
 }
 
+fn listener(listener: &Listen) -> String {
+    match (&listener.tls, listener.redirect_https) {
+        (Some(_), _) => format!("{} (TLS)", listener.address),
+        (None, Some(port)) => format!("{} (redirects to https at port {port})", listener.address),
+        (None, None) => listener.address.to_string(),
+    }
+}
+
 fn claims(service: &Service) -> String {
     let or = |list: Vec<String>, every: &str| if list.is_empty() { every.to_owned() } else { list.join(", ") };
     let hosts = or(service.hosts.iter().map(ToString::to_string).collect(), "any host");
@@ -88,6 +109,7 @@ fn endpoints(pool: &Pool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::tls::forge;
 
     fn checked(content: &str, format: Format) -> (String, bool) {
         let folder = tempfile::tempdir().unwrap();
@@ -116,6 +138,22 @@ service  shop at x.org, *.x.org, every path
     }
 
     #[test]
+    fn a_certificate_about_to_expire_is_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = forge::Authority::new("A");
+        authority.issue_expired(&["x.org"]).write(folder.path(), "old");
+        let path = folder.path().join("teal.yaml");
+        let listen = "listen: [{ address: ':80', redirect_https: true }, { address: ':443', tls: { certificates: { cert: old.crt, key: old.key } } }]\n";
+        std::fs::write(&path, format!("{GOOD}{listen}")).unwrap();
+        let (text, ok) = check(&path, &|_| None, Format::Plain);
+        assert!(ok);
+        assert!(text.contains("0.0.0.0:80 (redirects to https at port 443), 0.0.0.0:443 (TLS)\n"), "{text}");
+        assert!(text.lines().any(|line| line.starts_with("warning: ") && line.contains("has expired")), "{text}");
+        let (text, _) = check(&path, &|_| None, Format::Json);
+        assert!(text.contains("has expired"), "{text}");
+    }
+
+    #[test]
     fn machines_get_places_and_codes() {
         let (text, ok) =
             checked("version: 2\nstate: none\nservices: { a: { pols: 1, pools: { b: 'http://b' } } }\n", Format::Json);
@@ -130,7 +168,7 @@ service  shop at x.org, *.x.org, every path
         assert_eq!(problem(1), (json!("unknown_key"), json!(3), json!(18)));
         assert_eq!(
             checked(GOOD, Format::Json).0,
-            "{\n  \"file\": \"teal.yaml\",\n  \"ok\": true,\n  \"problems\": []\n}\n"
+            "{\n  \"file\": \"teal.yaml\",\n  \"ok\": true,\n  \"problems\": [],\n  \"warnings\": []\n}\n"
         );
     }
 

@@ -71,7 +71,7 @@ pub fn parse(
     folder: &Path,
 ) -> Result<Settings, Report> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let input = Input { environment, folder, problems: RefCell::default() };
+    let input = Input { environment, folder, problems: RefCell::default(), files: RefCell::default() };
     if let Some(problem) = not_text(text) {
         return Err(Report::new(name, redact::by_lines(text), vec![problem]));
     }
@@ -81,7 +81,9 @@ pub fn parse(
     let settings = file::settings(&input, &root);
     match (settings, input.problems.into_inner()) {
         (Some(settings), problems) if problems.is_empty() => Ok(settings),
-        (_, problems) => Err(Report::new(name, redact::by_tree(text, &root), problems)),
+        (_, problems) => {
+            Err(Report::new(name, redact::by_tree(text, &root), problems).beside(input.files.into_inner()))
+        }
     }
 }
 

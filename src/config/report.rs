@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use annotate_snippets::renderer::Renderer;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Snippet};
@@ -103,6 +104,7 @@ pub struct Report {
     source: String,
     problems: Vec<Problem>,
     omitted: usize,
+    files: Vec<PathBuf>,
 }
 
 impl std::error::Error for Report {}
@@ -116,7 +118,17 @@ impl Report {
         let omitted = problems.len().saturating_sub(MOST_PROBLEMS);
         problems.truncate(MOST_PROBLEMS);
         // A carriage return would show as a sign of its own; a blank keeps every place where it is.
-        Report { name: name.to_owned(), source: source.replace('\r', " "), problems, omitted }
+        Report { name: name.to_owned(), source: source.replace('\r', " "), problems, omitted, files: Vec::new() }
+    }
+
+    /// The same, with the files it may be about.
+    pub(super) fn beside(self, files: Vec<PathBuf>) -> Report {
+        Report { files, ..self }
+    }
+
+    /// Certificates and keys that were looked for, found or not: a change of one may end the problem.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// The file's name as it was given.

@@ -7,7 +7,7 @@
 //! Invariant: whoever gets `None` for a key that is present may be sure that a problem was reported.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::environment::Lookup;
 use super::report::{Problem, Span};
@@ -19,6 +19,8 @@ pub(super) struct Input<'a> {
     /// Relative paths start here.
     pub(super) folder: &'a Path,
     pub(super) problems: RefCell<Vec<Problem>>,
+    /// Certificates and keys that were looked for, found or not.
+    pub(super) files: RefCell<Vec<PathBuf>>,
 }
 
 impl Input<'_> {

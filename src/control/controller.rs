@@ -5,7 +5,8 @@
 //!
 //! Invariant: whatever is answered as done was taken up by every worker and is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -90,6 +91,11 @@ impl Controller {
     /// True if the last reload was taken (or none was tried).
     pub fn last_reload_ok(&self) -> bool {
         !self.shared.reload_refused.load(SeqCst)
+    }
+
+    /// Files beside the configuration whose change is a reload.
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Rollbacks since the process began: by the judge, by people.

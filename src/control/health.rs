@@ -10,16 +10,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
 use crate::bridge::endpoint::{Endpoint, Health, Target};
-use crate::bridge::table::{Plane, Service};
+use crate::bridge::table::{Plane, Pool, Service};
 use crate::config::settings::{self, Probe};
 use crate::control::events::Events;
+use crate::control::probe::Speech;
 
 /// How often the set of endpoints is compared with the table.
 const LOOK: Duration = Duration::from_millis(100);
@@ -33,9 +32,11 @@ pub async fn run(plane: Arc<Plane>, events: Arc<Events>) {
         if std::mem::replace(&mut version, table.version) != table.version {
             let mut wanted = HashMap::new();
             for service in &table.services {
-                for endpoint in service.pools.iter().flat_map(|pool| &pool.endpoints) {
+                let endpoints = service.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
+                for (pool, endpoint) in endpoints {
                     let kept = checks.remove(&endpoint.id).filter(|check| *check.settings == service.settings.health);
-                    wanted.insert(endpoint.id, kept.unwrap_or_else(|| Check::start(service, endpoint, &events)));
+                    let check = kept.unwrap_or_else(|| Check::start(service, pool, endpoint, &events));
+                    wanted.insert(endpoint.id, check);
                 }
             }
             checks = wanted;
@@ -51,10 +52,12 @@ struct Check {
 }
 
 impl Check {
-    fn start(service: &Service, endpoint: &Arc<Endpoint>, events: &Arc<Events>) -> Check {
+    fn start(service: &Service, pool: &Pool, endpoint: &Arc<Endpoint>, events: &Arc<Events>) -> Check {
         let health = service.settings.health.clone();
         let name = service.settings.name.clone();
-        let task = tokio::spawn(watch(name, Arc::clone(endpoint), health.clone(), Arc::clone(events)));
+        // An endpoint that is spoken to in another way is another endpoint: this holds for as long as the check.
+        let speech = Speech::of(pool);
+        let task = tokio::spawn(watch(name, Arc::clone(endpoint), speech, health.clone(), Arc::clone(events)));
         Check { settings: Box::new(health), task }
     }
 }
@@ -65,13 +68,19 @@ impl Drop for Check {
     }
 }
 
-async fn watch(service: String, endpoint: Arc<Endpoint>, health: settings::Health, events: Arc<Events>) {
+async fn watch(
+    service: String,
+    endpoint: Arc<Endpoint>,
+    speech: Speech,
+    health: settings::Health,
+    events: Arc<Events>,
+) {
     let mut streak = Streak::default();
     loop {
         if health.probe == Probe::Off {
             endpoint.set_health(Health::Unknown);
         } else {
-            let passed = check(&endpoint, &health).await;
+            let passed = check(&endpoint, &speech, &health).await;
             let before = endpoint.health();
             let after = streak.next(before, passed.is_ok(), &health);
             endpoint.set_health(after);
@@ -116,14 +125,14 @@ impl Streak {
 ///
 /// # Errors
 /// Says in which way the endpoint is not well.
-pub async fn check(endpoint: &Endpoint, health: &settings::Health) -> Result<(), String> {
+pub async fn check(endpoint: &Endpoint, speech: &Speech, health: &settings::Health) -> Result<(), String> {
     let target = endpoint.resolved().ok_or("its name has not resolved")?;
     let probe = async {
-        match &health.probe {
-            Probe::Off => Ok(()),
-            Probe::Connect => connect(target).await.map(drop).map_err(|error| error.to_string()),
-            Probe::Get(path) => get(target, &endpoint.address, path).await,
+        if health.probe == Probe::Off {
+            return Ok(());
         }
+        let stream = connect(target).await.map_err(|error| error.to_string())?;
+        speech.ask(stream, &endpoint.address, &health.probe).await
     };
     let limit = tokio::time::timeout(health.timeout, probe).await;
     limit.unwrap_or_else(|_| Err(format!("no answer within {}", humantime::format_duration(health.timeout))))
@@ -139,29 +148,6 @@ async fn connect(target: &Target) -> io::Result<Box<dyn Stream>> {
         Target::Tcp(address) => Box::new(TcpStream::connect(address).await?),
         Target::Unix(path) => Box::new(UnixStream::connect(path).await?),
     })
-}
-
-async fn get(target: &Target, named: &settings::Address, path: &str) -> Result<(), String> {
-    let said = |error: hyper::Error| error.to_string();
-    let stream = connect(target).await.map_err(|error: io::Error| error.to_string())?;
-    let (mut sender, link) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
-    let request = http::Request::get(path)
-        .header(http::header::HOST, named.authority())
-        .header(http::header::USER_AGENT, concat!("teal-health/", env!("CARGO_PKG_VERSION")))
-        .header(http::header::CONNECTION, "close")
-        .body(Empty::<bytes::Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let mut answer = std::pin::pin!(sender.send_request(request));
-    let response = tokio::select! {
-        biased;
-        response = &mut answer => response,
-        // The link may end in the very poll that delivered the answer.
-        _ = link => answer.await,
-    };
-    match response.map_err(said)?.status() {
-        status if status.is_success() => Ok(()),
-        status => Err(format!("answered {status}")),
-    }
 }
 
 #[cfg(test)]
@@ -188,8 +174,29 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let endpoint = Endpoint::new(1, settings::Address::http("127.0.0.1", port), 1);
         let health = settings::Health { timeout: Duration::from_secs(5), ..settings::Health::default() };
-        assert_eq!(check(&endpoint, &health).await, Ok(()));
+        assert_eq!(check(&endpoint, &Speech::default(), &health).await, Ok(()));
         drop(listener);
-        assert!(check(&endpoint, &health).await.is_err());
+        assert!(check(&endpoint, &Speech::default(), &health).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_on_a_unix_socket_is_checked_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let address = format!("unix:{}", path.display()).parse().unwrap();
+        let endpoint = Endpoint::new(1, address, 1);
+        let health = settings::Health { timeout: Duration::from_secs(5), ..settings::Health::default() };
+        assert!(check(&endpoint, &Speech::default(), &health).await.is_err());
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(check(&endpoint, &Speech::default(), &health).await, Ok(()));
+        drop(listener);
+        assert!(check(&endpoint, &Speech::default(), &health).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_was_never_found_says_so() {
+        let endpoint = Endpoint::new(1, "http://app.test".parse().unwrap(), 1);
+        let found = check(&endpoint, &Speech::default(), &settings::Health::default()).await;
+        assert_eq!(found, Err("its name has not resolved".to_owned()));
     }
 }

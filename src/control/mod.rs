@@ -14,6 +14,8 @@ pub mod events;
 pub mod health;
 pub mod judge;
 pub mod ledger;
+pub mod materials;
+pub mod probe;
 pub mod publisher;
 pub mod state;
 pub mod store;

@@ -5,7 +5,7 @@
 //! used that epoch, so the move is refused as overtaken: late weights always lose against a rollback.
 //!
 //! Invariants: versions and epochs only rise; every table's shares sum to 100 %; endpoints and tallies keep their
-//! identity from table to table while pool and address stay the same.
+//! identity from table to table while pool, address and the way to speak to it stay the same.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,9 +15,12 @@ use crate::bridge::counters::PerWorker;
 use crate::bridge::endpoint::{Endpoint, Target};
 use crate::bridge::observations::{Book, PoolTally, latency_of};
 use crate::bridge::table::{Plane, Pool, Service, Table};
+use crate::bridge::tls::Connector;
 use crate::config::settings::{self, Address, Resolve, Settings};
+use crate::control::materials::Materials;
 use crate::control::state::ServiceState;
 use crate::domain::analysis::Marks;
+use crate::domain::proxy_protocol::Version;
 use crate::domain::route::{Claim, Router};
 use crate::domain::split::{self, Share, Slot};
 
@@ -35,12 +38,22 @@ struct Inner {
     /// Where names are, as far as discovery knows.
     found: HashMap<Address, Vec<SocketAddr>>,
     pools: HashMap<(String, String), Live>,
+    materials: Arc<Materials>,
 }
 
 /// What a pool keeps from table to table.
 struct Live {
     endpoints: HashMap<(Address, Option<Target>), Arc<Endpoint>>,
     tally: Arc<PerWorker<PoolTally>>,
+    terms: Terms,
+}
+
+/// What is said to a pool's endpoints before a request is.
+#[derive(Clone, Debug)]
+struct Terms {
+    protocol: settings::Protocol,
+    connector: Option<Arc<Connector>>,
+    proxy_protocol: Option<Version>,
 }
 
 /// A published table.
@@ -68,10 +81,20 @@ impl Publisher {
         Publisher { plane, workers, inner: Mutex::default() }
     }
 
-    /// Publishes all services of `settings`; `state` gives the run-time state of each by name. A rollback that was
+    /// The TLS that `settings` need, as far as possible what runs already.
+    ///
+    /// # Errors
+    /// In words, when it cannot be made; nothing is changed.
+    pub fn materials(&self, settings: &Settings) -> Result<Materials, String> {
+        let before = Arc::clone(&self.lock().materials);
+        Materials::build(settings, &before)
+    }
+
+    /// Publishes all services of `settings` with their TLS; `state` gives the run-time state of each by name. A rollback that was
     /// published and has not reached that state yet stays.
-    pub fn install(&self, settings: &Settings, state: impl Fn(&str) -> ServiceState) -> u64 {
+    pub fn install(&self, settings: &Settings, materials: Materials, state: impl Fn(&str) -> ServiceState) -> u64 {
         let mut inner = self.lock();
+        inner.materials = Arc::new(materials);
         let before = self.plane.table.load_full();
         let claim = |service: &settings::Service| (service.name.clone(), service.hosts.clone(), service.paths.clone());
         let owned: Vec<_> = settings.services.iter().map(claim).collect();
@@ -232,10 +255,15 @@ impl Publisher {
 
     fn pool(&self, inner: &mut Inner, service: &str, pool: &settings::Pool, rolled_back: bool) -> Pool {
         let workers = self.workers;
-        let Inner { pools, next_endpoint, found, .. } = inner;
-        let live = pools
-            .entry((service.to_owned(), pool.name.clone()))
-            .or_insert_with(|| Live { endpoints: HashMap::new(), tally: Arc::new(PerWorker::new(workers)) });
+        let Inner { pools, next_endpoint, materials, found, .. } = inner;
+        let (connector, protocol) = (materials.connector(service, &pool.name), pool.protocol);
+        let terms = Terms { protocol, connector: connector.clone(), proxy_protocol: pool.proxy_protocol };
+        let live = pools.entry((service.to_owned(), pool.name.clone())).or_insert_with(|| Live {
+            endpoints: HashMap::new(),
+            tally: Arc::new(PerWorker::new(workers)),
+            terms: terms.clone(),
+        });
+        live.speak(terms, next_endpoint, workers);
         let wanted = targets(pool, found, |key| live.endpoints.contains_key(key));
         let endpoint = |(address, target): (Address, Option<Target>)| {
             let known = live.endpoints.entry((address, target)).or_insert_with_key(|(address, target)| {
@@ -245,7 +273,8 @@ impl Publisher {
             Arc::clone(known)
         };
         let endpoints = wanted.into_iter().map(endpoint).collect();
-        Pool { name: pool.name.clone(), rolled_back, endpoints, tally: Arc::clone(&live.tally) }
+        let (name, tally, proxy_protocol) = (pool.name.clone(), Arc::clone(&live.tally), pool.proxy_protocol);
+        Pool { name, rolled_back, endpoints, protocol, connector, proxy_protocol, tally }
     }
 
     fn replace(&self, inner: &mut Inner, before: &Table, index: usize, service: Service) -> Published {
@@ -264,9 +293,37 @@ impl Publisher {
         client: settings::Client,
     ) -> u64 {
         inner.version += 1;
-        self.plane.table.store(Arc::new(Table { version: inner.version, router, services, client }));
+        let listeners = inner.materials.listeners.clone();
+        self.plane.table.store(Arc::new(Table { version: inner.version, router, services, client, listeners }));
         self.plane.roster.wake_all();
         inner.version
+    }
+}
+
+impl Live {
+    /// Takes up another way to speak to the endpoints: idle connections were made under other terms, perhaps to
+    /// somebody who is not trusted any more, so each endpoint gets a successor with what is known of its health.
+    fn speak(&mut self, terms: Terms, next_endpoint: &mut u64, workers: usize) {
+        if self.terms == terms {
+            return;
+        }
+        self.terms = terms;
+        for ((address, target), endpoint) in &mut self.endpoints {
+            *next_endpoint += 1;
+            let successor = Endpoint::found(*next_endpoint, address.clone(), target.clone(), workers);
+            successor.set_health(endpoint.health());
+            endpoint.retire();
+            *endpoint = Arc::new(successor);
+        }
+    }
+}
+
+impl PartialEq for Terms {
+    fn eq(&self, other: &Terms) -> bool {
+        let connector = |terms: &Terms| terms.connector.as_ref().map(Arc::as_ptr);
+        connector(self) == connector(other)
+            && self.protocol == other.protocol
+            && self.proxy_protocol == other.proxy_protocol
     }
 }
 
@@ -319,6 +376,9 @@ fn share_of(pool: &Pool) -> Pool {
         name: pool.name.clone(),
         rolled_back: pool.rolled_back,
         endpoints: pool.endpoints.clone(),
+        protocol: pool.protocol,
+        connector: pool.connector.clone(),
+        proxy_protocol: pool.proxy_protocol,
         tally: Arc::clone(&pool.tally),
     }
 }

@@ -8,6 +8,7 @@ pub mod balance;
 pub mod forwarded;
 pub mod network;
 pub mod proxy_protocol;
+pub mod redirect;
 pub mod retry;
 pub mod rollout;
 pub mod route;

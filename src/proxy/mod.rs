@@ -16,6 +16,7 @@ pub mod listener;
 pub mod pipeline;
 pub mod proxy_protocol;
 pub mod recorder;
+pub mod tls;
 pub mod tunnel;
 pub mod unix_socket;
 pub mod upstream;

@@ -27,6 +27,9 @@ metrics! {
     CONNECTIONS_ACCEPTED = "teal_client_connections_accepted_total", "Client connections accepted.";
     REQUESTS_REFUSED = "teal_requests_refused_total", "Requests answered by Teal itself: malformed, or no service claims them.";
     ACCESS_LOG_DROPPED = "teal_access_log_dropped_total", "Access log lines dropped because the log could not keep up.";
+    TLS_HANDSHAKES = "teal_tls_handshakes_total", "TLS handshakes with clients, by whether an earlier session was resumed.";
+    TLS_FAILURES = "teal_tls_handshake_failures_total", "TLS handshakes with clients that failed, by kind.";
+    CERTIFICATE_END = "teal_certificate_expiry_timestamp_seconds", "When a certificate with a key of ours expires, in seconds since 1970.";
     RESPONSES = "teal_pool_responses_total", "Response heads received from a pool, by status class.";
     FAILURES = "teal_pool_failures_total", "Attempts at a pool that failed, by kind.";
     RETRIES = "teal_pool_retries_total", "Further attempts after a failed one.";

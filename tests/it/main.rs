@@ -5,9 +5,12 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` here means between its files")]
 
 mod admin;
+#[path = "../../src/config/tls/forge.rs"]
+mod forge;
 mod forwarding;
 mod lifecycle;
 mod reload;
 mod rollout;
 mod support;
 mod switching;
+mod tls;

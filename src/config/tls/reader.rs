@@ -214,7 +214,9 @@ fn pem(value: Value<'_>) -> Option<PathBuf> {
 }
 
 fn file(value: Value<'_>, expected: &str) -> Option<PathBuf> {
-    value.path(expected)
+    let path = value.path(expected)?;
+    value.input.files.borrow_mut().push(path.clone());
+    Some(path)
 }
 
 fn version(value: Value<'_>) -> Option<TlsVersion> {

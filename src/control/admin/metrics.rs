@@ -5,6 +5,7 @@
 //!
 //! Invariant: every family comes from `telemetry::names`, and its series differ in their labels.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -14,6 +15,8 @@ use crate::bridge::counters::PerWorker;
 use crate::bridge::observations::{Failure, PoolTally, latency_of};
 use crate::bridge::roster::Roster;
 use crate::bridge::table::{Plane, Service, Table, WorkerTally};
+use crate::bridge::tls::{Failure as Failed, Handshakes};
+use crate::config::settings::tls::Identity;
 use crate::control::admin::wire::CLASSES;
 use crate::control::controller::Controller;
 use crate::control::discovery::Known;
@@ -62,6 +65,7 @@ impl Facts {
 pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
     let table = plane.table.load_full();
     let mut families = process(plane, &table, facts);
+    families.extend(tls(plane, &table));
     families.extend(pools(&table));
     families.extend(services(&table, facts));
     families.extend(discovery(facts));
@@ -89,6 +93,36 @@ fn process(plane: &Plane, table: &Table, facts: &Facts) -> Vec<MetricFamily> {
             [counter(&[("kind", "judge")], judge), counter(&[("kind", "manual")], manual)],
         ),
     ]
+}
+
+fn tls(plane: &Plane, table: &Table) -> [MetricFamily; 3] {
+    let sum = |read: &dyn Fn(&Handshakes) -> u64| {
+        plane.workers.iter().map(|tally| read(&tally.handshakes)).fold(0, u64::wrapping_add)
+    };
+    let handshakes = [
+        counter(&[("kind", "full")], sum(&|handshakes| handshakes.full.read())),
+        counter(&[("kind", "resumed")], sum(&|handshakes| handshakes.resumed.read())),
+    ];
+    let failures = Failed::ALL
+        .into_iter()
+        .map(|kind| counter(&[("kind", kind.name())], sum(&|handshakes| handshakes.failed[kind as usize].read())));
+    // One file may serve several listeners and pools: a series each would be the same one twice.
+    let ends: BTreeMap<_, _> = identities(table).map(|known| (known.file.display().to_string(), known)).collect();
+    let ends = ends.into_iter().map(|(file, known)| gauge(&[("file", file.as_str())], known.not_after as f64));
+    [
+        family(names::TLS_HANDSHAKES, MetricType::COUNTER, handshakes),
+        family(names::TLS_FAILURES, MetricType::COUNTER, failures),
+        family(names::CERTIFICATE_END, MetricType::GAUGE, ends),
+    ]
+}
+
+/// Certificates with keys, of listeners and of pools.
+fn identities(table: &Table) -> impl Iterator<Item = &Identity> {
+    let servers = table.listeners.iter().filter_map(|listener| listener.tls.as_deref());
+    let pools = table.services.iter().flat_map(|service| &service.pools);
+    let connectors = pools.filter_map(|pool| pool.connector.as_deref());
+    let upstream = connectors.filter_map(|connector| connector.settings.identity.as_ref());
+    servers.flat_map(|server| &server.settings.certificates).chain(upstream)
 }
 
 /// The newest version that every worker has taken up, up to `version`.

@@ -43,7 +43,8 @@ impl Rig {
     async fn install(&self, pools: Vec<Pool>) {
         let settings = settings(pools);
         self.discovery.meet(&settings).await;
-        self.publisher.install(&settings, |_| ServiceState::new("blue", "test", UnixMillis(0)));
+        let materials = self.publisher.materials(&settings).unwrap();
+        self.publisher.install(&settings, materials, |_| ServiceState::new("blue", "test", UnixMillis(0)));
     }
 
     /// The endpoints of a pool, as shown.

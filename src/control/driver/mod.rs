@@ -11,6 +11,7 @@ mod reload;
 mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::bridge::table::Plane;
 use crate::clock::{self, Micros};
+use crate::config::Report;
 use crate::config::settings::{Guard, Settings};
 use crate::control::command::{Act, Deploy, Done, Found, Refusal, Reloaded};
 use crate::control::discovery::Discovery;
@@ -105,10 +107,12 @@ pub struct Shared {
     pub rollbacks: Mutex<(u64, u64)>,
     /// False after a refused reload.
     pub reload_refused: AtomicBool,
+    /// Files beside the configuration whose change is a reload: certificates and keys.
+    pub files: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// Where the settings come from, to be read again.
-pub type Source = Box<dyn Fn() -> Result<Settings, String> + Send + Sync>;
+pub type Source = Box<dyn Fn() -> Result<Settings, Report> + Send + Sync>;
 
 /// The driver.
 pub struct Driver {
@@ -181,10 +185,11 @@ impl Driver {
             let sentence = format!("a move to {} was under way when the process ended: dropped", state.canary_share());
             driver.events.tell("recovered", Some(service), None, sentence);
         }
+        let materials = driver.publisher.materials(&driver.settings)?;
         driver.adopt(driver.settings.clone()).await?;
         // Settled again, so that the next start does not recover from the same move once more.
         driver.owed.extend(loaded.dropped.into_keys().filter(|service| driver.states.contains_key(service)));
-        driver.publish_all();
+        driver.publish_all(materials);
         driver.show();
         Ok(driver)
     }

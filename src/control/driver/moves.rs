@@ -4,16 +4,18 @@
 //! took it up and the result is durable too. Back: published first, journalled after (Decisions 12).
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use tokio::task::JoinSet;
 
 use super::{Driver, millis, nearest};
 use crate::bridge::endpoint::Health;
+use crate::bridge::table::Pool;
 use crate::clock::{self, Micros};
 use crate::config::settings::{self, Probe};
 use crate::control::command::{Done, Refusal};
 use crate::control::health;
+use crate::control::probe::Speech;
 use crate::control::publisher::{Overtaken, Published};
 use crate::control::state::{Finished, ServiceState};
 use crate::control::store::Batch;
@@ -215,7 +217,7 @@ impl Driver {
 
     /// A pool that is to get more traffic must be able to take it, as far as health checks know.
     fn check_eligible(&self, service: &str, pool: &str) -> Result<(), Refusal> {
-        let endpoints = self.endpoints(service, pool);
+        let endpoints = self.pool(service, pool).map(|pool| pool.endpoints.clone()).unwrap_or_default();
         if endpoints.iter().any(|endpoint| endpoint.is_eligible()) {
             return Ok(());
         }
@@ -230,10 +232,12 @@ impl Driver {
             return Ok(());
         }
         let mut asked = JoinSet::new();
-        for endpoint in self.endpoints(service, pool) {
-            let health = health.clone();
+        let known = self.pool(service, pool);
+        for endpoint in known.iter().flat_map(|known| &known.endpoints) {
+            let (endpoint, health) = (Arc::clone(endpoint), health.clone());
+            let speech = known.as_deref().map(Speech::of).unwrap_or_default();
             asked.spawn(async move {
-                match health::check(&endpoint, &health).await {
+                match health::check(&endpoint, &speech, &health).await {
                     Ok(()) if endpoint.health() != Health::Unhealthy => Ok(()),
                     Ok(()) => Err(format!("{endpoint} only just answers again")),
                     Err(problem) => Err(format!("{endpoint}: {problem}")),
@@ -252,11 +256,10 @@ impl Driver {
         Err(Refusal::Unhealthy { pool: pool.to_owned(), detail: problems.join("; ") })
     }
 
-    fn endpoints(&self, service: &str, pool: &str) -> Vec<std::sync::Arc<crate::bridge::endpoint::Endpoint>> {
+    fn pool(&self, service: &str, pool: &str) -> Option<Arc<Pool>> {
         let table = self.plane.table.load();
-        let service = table.services.iter().find(|known| known.settings.name == service);
-        let pool = service.and_then(|service| service.pools.iter().find(|known| known.name == pool));
-        pool.map(|pool| pool.endpoints.clone()).unwrap_or_default()
+        let service = table.services.iter().find(|known| known.settings.name == service)?;
+        service.pools.iter().find(|known| known.name == pool).map(Arc::clone)
     }
 
     pub(super) fn done(&self, service: &str, version: u64, acknowledged_us: u64) -> Done {

@@ -3,12 +3,15 @@
 //! Invariant: what a user changed at run time is never lost by a reload; a pool that has traffic is never taken away.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::Driver;
 use crate::clock;
 use crate::config::settings::{self, Settings};
 use crate::control::command::{Refusal, Reloaded};
+use crate::control::materials::Materials;
 use crate::control::state::ServiceState;
 use crate::control::store::Batch;
 use crate::domain::rollout::machine::UnixMillis;
@@ -34,17 +37,21 @@ impl Driver {
         let Some(source) = &self.source else {
             return Err(Refusal::Conflict("teal was started without a configuration file".to_owned()));
         };
-        let new = source().map_err(Refusal::Config)?;
+        let new = source().map_err(|report| {
+            self.watch_also(report.files());
+            Refusal::Config(report.to_string())
+        })?;
         let version = self.plane.table.load().version;
         if new == self.settings {
             return Ok(Reloaded { version, changed: false, needs_restart: Vec::new() });
         }
         self.in_use_is_kept(&new)?;
         let needs_restart = needs_restart(&self.settings, &new);
+        let materials = self.publisher.materials(&new).map_err(Refusal::Config)?;
         // A pool of new names would else begin with nowhere to send its requests.
         self.discovery.meet(&new).await;
         self.adopt(new).await.map_err(Refusal::Failed)?;
-        let version = self.publish_all();
+        let version = self.publish_all(materials);
         self.acknowledged(version).await.map_err(|late| Refusal::Failed(format!("published, but {late}")))?;
         Ok(Reloaded { version, changed: true, needs_restart })
     }
@@ -99,13 +106,31 @@ impl Driver {
             self.journal.write(seeds).await.map_err(|error| error.to_string())?;
         }
         (self.states, self.dormant, self.settings) = (states, dormant, settings);
+        self.look_at_certificates();
         Ok(())
     }
 
-    pub(super) fn publish_all(&mut self) -> u64 {
+    /// Says which certificates are about to expire, and which files are to be watched from now on.
+    fn look_at_certificates(&self) {
+        let now = i64::try_from(clock::wall_millis() / 1_000).unwrap_or(i64::MAX);
+        for worry in self.settings.identities().filter_map(|identity| identity.worry(now)) {
+            self.events.tell("certificate", None, None, worry);
+        }
+        self.watch_also(&[]);
+    }
+
+    /// Has the files of the settings watched, and those that a refused configuration looked for: one may be on its way.
+    fn watch_also(&self, looked_for: &[PathBuf]) {
+        let known = self.settings.files().into_iter().map(Path::to_owned);
+        let files = known.chain(looked_for.iter().cloned()).collect();
+        *self.shared.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
+    }
+
+    pub(super) fn publish_all(&mut self, materials: Materials) -> u64 {
         let states = &self.states;
         let fallback = |name: &str| ServiceState::new(name, "file", UnixMillis(0));
-        self.publisher.install(&self.settings, |name| states.get(name).cloned().unwrap_or_else(|| fallback(name)))
+        let state = |name: &str| states.get(name).cloned().unwrap_or_else(|| fallback(name));
+        self.publisher.install(&self.settings, materials, state)
     }
 }
 
@@ -123,10 +148,15 @@ fn fits(service: &settings::Service, state: &ServiceState) -> Result<(), String>
     })
 }
 
+/// Where is listened; how clients are received changes without a restart.
+fn addresses(settings: &Settings) -> impl Iterator<Item = &settings::Bind> {
+    settings.listen.iter().map(|listener| &listener.address)
+}
+
 /// What only a restart can change.
 fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
     let parts = [
-        ("listen", old.listen != new.listen),
+        ("listen", addresses(old).ne(addresses(new))),
         ("admin", old.admin != new.admin),
         ("state", old.state != new.state),
         ("workers", old.workers != new.workers),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::*;
 use crate::bridge::endpoint::{Endpoint, Health};
 use crate::bridge::observations::Book;
-use crate::bridge::table::Pool;
-use crate::config::settings;
+use crate::bridge::table::{Listener, Pool};
+use crate::bridge::tls::Server;
+use crate::config::settings::{self, tls::desk::Desk};
 use crate::domain::balance::Balance;
 use crate::domain::split::{Share, Slot};
 
@@ -36,6 +37,13 @@ fn settings() -> settings::Service {
     }
 }
 
+/// A listener with a certificate that ends with the year 3999.
+fn listener() -> Listener {
+    let settings = Desk::new().listener("tls: { certificates: { cert: a.crt, key: a.key } }").unwrap();
+    let tls = Server::new(settings.tls.as_ref().unwrap(), None).unwrap();
+    Listener { tls: Some(Arc::new(tls)), settings, strict_transport: None }
+}
+
 /// Two workers, one service: blue with 90 %, green with 10 % and an unhealthy endpoint.
 fn plane() -> Plane {
     let settings = Arc::new(settings());
@@ -47,6 +55,9 @@ fn plane() -> Plane {
             name: pool.name.clone(),
             rolled_back: false,
             endpoints: vec![Arc::new(endpoint)],
+            protocol: settings::Protocol::Http1,
+            connector: None,
+            proxy_protocol: None,
             tally: Arc::new(PerWorker::new(2)),
         })
     });
@@ -59,7 +70,11 @@ fn plane() -> Plane {
         settings,
     };
     let plane = Plane::new(2);
-    plane.table.store(Arc::new(Table { version: 12, services: vec![Arc::new(service)], ..Table::empty() }));
+    let services = vec![Arc::new(service)];
+    // One certificate behind two addresses is one series.
+    let listener = Arc::new(listener());
+    let listeners = vec![Arc::clone(&listener), listener];
+    plane.table.store(Arc::new(Table { version: 12, services, listeners, ..Table::empty() }));
     plane
 }
 
@@ -76,6 +91,10 @@ fn known_counters_come_out_as_exact_lines() {
     plane.workers.of(0).accepted.add(40);
     plane.workers.of(1).accepted.add(2);
     plane.workers.of(1).refused.add(5);
+    plane.workers.of(0).handshakes.full.add(3);
+    plane.workers.of(1).handshakes.note(Ok(true));
+    plane.workers.of(0).handshakes.note(Ok(true));
+    plane.workers.of(1).handshakes.note(Err(Failed::PlainHttp));
     let table = plane.table.load_full();
     let green = &table.services[0].pools[1].tally;
     green.of(0).classes[1].add(7);
@@ -103,6 +122,10 @@ fn known_counters_come_out_as_exact_lines() {
         "teal_access_log_dropped_total 0",
         "teal_name_addresses{name=\"http://app:80\"} 3",
         "teal_name_lookup_failures_total{name=\"http://app:80\"} 8",
+        "teal_tls_handshakes_total{kind=\"full\"} 3",
+        "teal_tls_handshakes_total{kind=\"resumed\"} 2",
+        "teal_tls_handshake_failures_total{kind=\"plain_http\"} 1",
+        "teal_tls_handshake_failures_total{kind=\"broken\"} 0",
         "teal_service_rollbacks_total{kind=\"judge\"} 1",
         "teal_service_rollbacks_total{kind=\"manual\"} 2",
         "# TYPE teal_pool_responses_total counter",
