@@ -73,6 +73,28 @@ pub struct ProxyProtocol {
     pub strict: bool,
 }
 
+/// What a listener with the PROXY protocol does with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// It must say whose connection it is.
+    Header,
+    /// It speaks for itself.
+    Plain,
+    /// It is turned away.
+    Nothing,
+}
+
+impl ProxyProtocol {
+    /// What is expected of a peer.
+    pub fn expects(&self, peer: IpAddr) -> Expectation {
+        match self.trusted.contains(peer) {
+            true => Expectation::Header,
+            false if self.strict => Expectation::Nothing,
+            false => Expectation::Plain,
+        }
+    }
+}
+
 /// Which of a name's addresses become endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Resolve {

@@ -16,7 +16,7 @@ use crate::domain::rollout::plan::Plan;
 use crate::domain::route::{HostPattern, Override};
 
 pub use super::address::{Address, Place};
-pub use super::edge::{Bind, Family, ProxyProtocol, Resolve, Resolver, UnixSocket};
+pub use super::edge::{Bind, Expectation, Family, ProxyProtocol, Resolve, Resolver, UnixSocket};
 pub use super::listener::Listen;
 pub use super::tls;
 
