@@ -3,6 +3,7 @@
 //! Files in the order a request meets them: [`listener`], [`connection`], [`pipeline`] (the page to read first),
 //! [`head`], [`forwarder`], [`upstream`], [`body`], [`tunnel`], [`recorder`], [`access`], [`error`]. Each [`worker`] is an OS
 //! thread with its own runtime, listener, upstream connections and counters; workers share nothing they write.
+//! [`proxy_protocol`] and [`unix_socket`] are for listeners and upstreams that want them.
 //!
 //! Invariant: nothing on a request's path locks, blocks, or waits for the control plane.
 
