@@ -20,8 +20,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::bridge::admission::Admission;
 use crate::bridge::table::Plane;
-use crate::config::settings::{self, Settings, State};
+use crate::config::settings::{self, Bind, Settings, State};
 use crate::control::controller::Controller;
+use crate::control::discovery::Discovery;
 use crate::control::driver::{self, Driver, Shared, Source};
 use crate::control::events::Events;
 use crate::control::judge::{Judge, Views};
@@ -34,8 +35,6 @@ use crate::proxy::access::AccessBuffer;
 use crate::proxy::{descriptors, listener, worker};
 use crate::telemetry::access_log::Log;
 
-/// How long names may take to resolve before serving begins without them.
-const RESOLVE: Duration = Duration::from_secs(2);
 /// How long workers may take to come up.
 const COME_UP: Duration = Duration::from_secs(5);
 
@@ -46,7 +45,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {error}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Bind,
         /// Why.
         error: io::Error,
     },
@@ -89,8 +88,11 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     let mut listen = Vec::new();
     for settings::Listen { address, .. } in &settings.listen {
-        let bound = refuse_taken(*address).and_then(|()| listener::bind(*address, workers));
-        let bound = bound.map_err(|error| StartError::Listen { address: *address, error })?;
+        let bound = match address {
+            Bind::Tcp(address) => refuse_taken(*address).and_then(|()| listener::bind(*address, workers)),
+            Bind::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        };
+        let bound = bound.map_err(|error| StartError::Listen { address: address.clone(), error })?;
         listen.push(bound[0].local_addr()?);
         listeners.iter_mut().zip(bound).for_each(|(list, socket)| list.push(socket));
     }
@@ -253,7 +255,7 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
         socket.set_nonblocking(true)?;
         Ok(socket)
     };
-    bind().map_err(|error| StartError::Listen { address, error })
+    bind().map_err(|error| StartError::Listen { address: address.into(), error })
 }
 
 fn open(state: &State) -> Result<(Store, Loaded), String> {
@@ -289,7 +291,10 @@ impl Control {
         let (events, views, shared) = (Arc::new(Events::default()), Views::default(), Arc::new(Shared::default()));
         let (commands, queue) = mpsc::unbounded_channel();
         let source = file.as_deref().map(source_of);
-        let driver = driver::Parts { publisher, plane, journal, events, views, shared, settings, materials, source };
+        let discovery = Discovery::new(&settings.resolver, Arc::clone(&publisher), Arc::clone(&events));
+        let discovery = Arc::new(discovery);
+        let driver =
+            driver::Parts { publisher, plane, journal, events, discovery, views, shared, settings, materials, source };
         let controller = Controller::new(&driver, commands.clone());
         Control { controller, driver, file, admin, commands, queue }
     }
@@ -310,8 +315,10 @@ impl Control {
         stop: oneshot::Receiver<()>,
     ) {
         let Control { controller, driver, file, admin, commands, queue } = self;
-        let driver::Parts { publisher, plane, journal, events, views, settings, .. } = &driver;
+        let driver::Parts { publisher, plane, journal, events, discovery, views, settings, .. } = &driver;
         let (plane, journal, events) = (Arc::clone(plane), journal.clone(), Arc::clone(events));
+        let discovery = Arc::clone(discovery);
+        discovery.meet(settings).await;
         let ledger = Ledger::new(journal.clone(), loaded.evidence.clone());
         let workers = settings.workers.get();
         let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
@@ -323,7 +330,6 @@ impl Control {
                 return drop(first_table.send(Err(text)));
             }
         };
-        resolve_all(&plane).await;
         let stop_judge = Arc::new(AtomicBool::new(false));
         let judge = match judge.spawn(Arc::clone(&stop_judge)) {
             Ok(judge) => judge,
@@ -331,6 +337,7 @@ impl Control {
         };
         let driving = tokio::spawn(driver.run(queue));
         let checking = tokio::spawn(health::run(Arc::clone(&plane), events));
+        let finding = tokio::spawn(discovery.run(Arc::clone(&plane)));
         let watching = file.map(|file| tokio::spawn(watch_file(file, controller.clone())));
         let (stop_admin, admin_stops) = oneshot::channel::<()>();
         let answering = admin.map(|socket| tokio::spawn(serve_admin(socket, controller.clone(), token, admin_stops)));
@@ -340,6 +347,7 @@ impl Control {
         let _ = stop.await;
         watching.iter().for_each(tokio::task::JoinHandle::abort);
         checking.abort();
+        finding.abort();
         drop(stop_admin);
         if let Some(answering) = answering {
             let _ = answering.await;
@@ -361,18 +369,6 @@ fn source_of(file: &Path) -> Source {
 /// The process's environment, for `${NAME}` in the configuration.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-async fn resolve_all(plane: &Plane) {
-    let table = plane.table.load_full();
-    let endpoints = table.services.iter().flat_map(|service| &service.pools).flat_map(|pool| &pool.endpoints);
-    let mut lookups = tokio::task::JoinSet::new();
-    for endpoint in endpoints {
-        let endpoint = Arc::clone(endpoint);
-        lookups.spawn(async move { health::resolve(&endpoint).await });
-    }
-    // What has not resolved by then is tried again by the health checks.
-    let _ = tokio::time::timeout(RESOLVE, lookups.join_all()).await;
 }
 
 async fn watch_file(file: PathBuf, controller: Controller) {

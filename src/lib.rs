@@ -92,7 +92,7 @@
 //! |---|---|
 //! | [`app`] | builds both planes, starts and ends them in order; the only one that knows both |
 //! | [`bridge::table`] | the routing table and what a request gets from it |
-//! | [`bridge::endpoint`] | an endpoint's health, in-flight counts and resolved address; survives tables |
+//! | [`bridge::endpoint`] | an endpoint's health, in-flight counts and where it was found; survives tables |
 //! | [`bridge::observations`] | books, cells and tallies: what workers count, per weight epoch and in total |
 //! | [`bridge::counters`] | counters with one writer each |
 //! | [`bridge::tls`] | TLS ready for use, both sides; who a client proved to be; how handshakes ended |
@@ -103,9 +103,10 @@
 //! | [`control::admin`] | the admin API: entry checks, routes, wire types, events, metrics |
 //! | [`control::command`] | what can be asked of the control plane |
 //! | [`control::controller`] | the handle through which it is asked |
+//! | [`control::discovery`] | where the names of endpoints are, asked again by TTL |
 //! | [`control::driver`] | the one task that owns run-time state and performs moves, rollouts, reloads |
 //! | [`control::events`] | what happened, as a bounded ring of sentences |
-//! | [`control::health`] | active checks and name resolution; [`control::probe`] is what a check says |
+//! | [`control::health`] | active checks; [`control::probe`] is what a check says |
 //! | [`control::case`] | one canary on trial: its books and its evidence |
 //! | [`control::judge`] | compares canary and baseline, rolls back |
 //! | [`control::ledger`] | the judge's evidence on disk |
@@ -117,7 +118,9 @@
 //! | `demo` | the embedded demo: two versions, users, a fault |
 //! | [`domain::analysis`] | the comparator, its findings and approvals |
 //! | [`domain::balance`] | which endpoint of a pool |
-//! | [`domain::redirect`] | where plain HTTP is sent |
+//! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
+//! | [`domain::network`] | sets of IP networks |
+//! | [`domain::proxy_protocol`] | the PROXY protocol, read and written |
 //! | [`domain::retry`] | what may be sent again, and how often |
 //! | [`domain::rollout`] | plan and state machine |
 //! | [`domain::route`] | hosts, paths, routes (rewrites, redirects, header edits), overrides |

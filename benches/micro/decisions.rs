@@ -82,7 +82,7 @@ pub(crate) fn rows(table: &Table) {
 }
 
 fn endpoints_of(count: u16) -> Vec<Endpoint> {
-    let address = |port| Address { host: "127.0.0.1".to_owned(), port, tls: false };
+    let address = |port| Address::http("127.0.0.1", port);
     (1..=count).map(|at| Endpoint::new(at.into(), address(at), 1)).collect()
 }
 
@@ -101,6 +101,7 @@ fn service(rules: usize) -> Service {
             endpoints: Vec::new(),
             protocol: settings::Protocol::default(),
             connector: None,
+            proxy_protocol: None,
             tally,
         })
     };

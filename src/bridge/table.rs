@@ -18,6 +18,7 @@ use crate::bridge::observations::{Book, PoolTally};
 use crate::bridge::roster::Roster;
 use crate::bridge::tls::{Connector, Handshakes, Server};
 use crate::config::settings;
+use crate::domain::proxy_protocol::Version;
 use crate::domain::route::{self, RequestView, Router};
 use crate::domain::split::{self, Share, Slot};
 
@@ -117,6 +118,8 @@ pub struct Pool {
     pub protocol: settings::Protocol,
     /// The client side of TLS; `None` without.
     pub connector: Option<Arc<Connector>>,
+    /// Each connection begins with whose it is, and then serves that client only.
+    pub proxy_protocol: Option<Version>,
     /// What it has answered since the process began; survives tables.
     pub tally: Arc<PerWorker<PoolTally>>,
 }

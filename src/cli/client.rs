@@ -184,8 +184,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<TcpStream, Failure> {
-        let opened =
-            timeout(self.limits.connect, TcpStream::connect((self.admin.host.as_str(), self.admin.port))).await;
+        let opened = timeout(self.limits.connect, TcpStream::connect(self.admin.authority())).await;
         let unreachable = |cause| Failure::Unreachable { admin: self.admin.to_string(), cause };
         match opened {
             Ok(Ok(stream)) => Ok(stream),

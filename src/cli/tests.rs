@@ -122,6 +122,7 @@ fn what_makes_no_sense_is_refused() {
         ("status -o yaml", ErrorKind::InvalidValue),
         ("status --admin 127.0.0.1:9900", ErrorKind::ValueValidation),
         ("status --admin https://127.0.0.1:9900", ErrorKind::ValueValidation),
+        ("status --admin unix:/run/teal.sock", ErrorKind::ValueValidation),
         ("weight shop", ErrorKind::MissingRequiredArgument),
         ("weight shop green", ErrorKind::ValueValidation),
         ("weight shop green=10", ErrorKind::ValueValidation),

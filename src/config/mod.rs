@@ -7,6 +7,7 @@
 
 mod address;
 mod conditions;
+mod edge;
 mod edits;
 mod environment;
 mod file;

@@ -34,7 +34,8 @@ pub(super) const SERVICE: &[&str] = &[
     "analysis",
     "rollout",
 ];
-pub(super) const POOL: &[&str] = &["endpoints", "tls", "protocol", "version", "request_headers", "response_headers"];
+pub(super) const POOL: &[&str] =
+    &["endpoints", "resolve", "tls", "protocol", "proxy_protocol", "version", "request_headers", "response_headers"];
 pub(super) const SPLIT_BY: &[&str] = &["header", "cookie"];
 pub(super) const STICKY: &[&str] = &["cookie", "max_age"];
 pub(super) const HEALTH: &[&str] = &["path", "interval", "timeout", "unhealthy_after", "healthy_after"];

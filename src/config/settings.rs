@@ -10,9 +10,13 @@ use std::time::Duration;
 
 use crate::domain::analysis::Policy as AnalysisPolicy;
 use crate::domain::balance::Balance;
+use crate::domain::forwarded::Trust;
+use crate::domain::proxy_protocol::Version;
 use crate::domain::rollout::plan::Plan;
 use crate::domain::route::{Edits, HostPattern, Override, Route, Routes};
 
+pub use super::address::{Address, Place};
+pub use super::edge::{Bind, Expectation, Family, ProxyProtocol, Resolve, Resolver, UnixSocket};
 pub use super::listener::Listen;
 pub use super::tls;
 
@@ -31,6 +35,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// What a client connection may do.
     pub client: Client,
+    /// How names are looked up.
+    pub resolver: Resolver,
     /// How the process ends.
     pub shutdown: Shutdown,
     /// At least one service; names are unique; no two claim the same host and path.
@@ -104,6 +110,8 @@ pub struct Client {
     pub max_head: usize,
     /// Header fields in a request head.
     pub max_headers: usize,
+    /// Who may say where a request came from.
+    pub trust: Trust,
 }
 
 impl Default for Client {
@@ -115,6 +123,7 @@ impl Default for Client {
             max_connections_per_source: None,
             max_head: 32 * 1024,
             max_headers: 100,
+            trust: Trust::default(),
         }
     }
 }
@@ -225,6 +234,10 @@ pub struct Pool {
     pub request_headers: Edits,
     /// Edits of the head that comes down, before the route's.
     pub response_headers: Edits,
+    /// Which of a name's addresses become endpoints.
+    pub resolve: Resolve,
+    /// Endpoints are told whose connection it is; never with HTTP/2, whose connections are many clients'.
+    pub proxy_protocol: Option<Version>,
 }
 
 impl Pool {
@@ -236,6 +249,8 @@ impl Pool {
             endpoints,
             tls,
             protocol: Protocol::default(),
+            resolve: Resolve::default(),
+            proxy_protocol: None,
             version: None,
             request_headers: Edits::default(),
             response_headers: Edits::default(),
@@ -253,40 +268,6 @@ pub enum Protocol {
     Http2,
     /// Whichever the endpoint picks by ALPN, preferably HTTP/2; only over TLS.
     Auto,
-}
-
-/// An upstream address, `http://host:port` or `https://host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Address {
-    /// `https`: spoken to over TLS.
-    pub tls: bool,
-    /// A name or an IP literal (without brackets).
-    pub host: String,
-    /// TCP port, never zero.
-    pub port: u16,
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.authority())
-    }
-}
-
-impl Address {
-    /// An address without TLS.
-    pub fn http(host: impl Into<String>, port: u16) -> Address {
-        Address { tls: false, host: host.into(), port }
-    }
-
-    /// `host:port`, as a `Host` field has it.
-    pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// The key of the split.

@@ -12,9 +12,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
-use crate::bridge::endpoint::Endpoint;
+use crate::bridge::endpoint::{Endpoint, Target};
 use crate::bridge::table::Pool;
 use crate::bridge::tls::Connector;
 use crate::clock::{self, Micros};
@@ -38,8 +38,11 @@ pub async fn open(
 }
 
 async fn connect(endpoint: &Endpoint, connector: Option<&Connector>) -> io::Result<Stream> {
-    let address = endpoint.resolved().ok_or_else(|| io::Error::other("the endpoint's name has not resolved"))?;
-    let stream = TcpStream::connect(address).await?;
+    let stream = match endpoint.resolved() {
+        None => return Err(io::Error::other("the endpoint's name has not resolved")),
+        Some(Target::Unix(path)) => return UnixStream::connect(path).await.map(Stream::Unix),
+        Some(Target::Tcp(address)) => TcpStream::connect(*address).await?,
+    };
     stream.set_nodelay(true)?;
     Ok(match connector {
         None => Stream::Tcp(stream),

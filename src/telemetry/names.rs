@@ -48,6 +48,8 @@ metrics! {
     ACTIVE = "teal_pool_active", "1 for the pool that rollbacks return to.";
     EPOCH = "teal_service_weight_epoch", "Counts changes of a service's split.";
     ENDPOINT_HEALTHY = "teal_endpoint_healthy", "1 if an endpoint may be given requests.";
+    NAME_ADDRESSES = "teal_name_addresses", "Addresses that the name of an endpoint has.";
+    NAME_FAILURES = "teal_name_lookup_failures_total", "Lookups of an endpoint's name that failed or brought no address.";
     EVIDENCE = "teal_judge_evidence_ratio", "Evidence that the canary is worse, as a share of what a rollback needs.";
     ROLLBACKS = "teal_service_rollbacks_total", "Rollbacks since the process began, by who asked for them.";
 }

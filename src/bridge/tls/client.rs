@@ -78,7 +78,7 @@ impl Connector {
     ) -> io::Result<TlsStream<IO>> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
-            None => name_of(&address.host)?,
+            None => name_of(address.host())?,
         };
         let stream = TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await?;
         if self.protocol == Protocol::Http2 && !is_http2(&stream) {

@@ -19,6 +19,7 @@ use crate::bridge::tls::{Failure as Failed, Handshakes};
 use crate::config::settings::tls::Identity;
 use crate::control::admin::wire::CLASSES;
 use crate::control::controller::Controller;
+use crate::control::discovery::Known;
 use crate::domain::stats::histogram;
 use crate::telemetry::names;
 
@@ -40,6 +41,8 @@ pub(super) struct Facts {
     pub(super) rollbacks: (u64, u64),
     /// Service, canary, evidence as a share of what a rollback needs.
     pub(super) evidence: Vec<(String, String, f64)>,
+    /// How the names of endpoints are doing.
+    pub(super) names: Vec<Known>,
 }
 
 impl Facts {
@@ -50,6 +53,7 @@ impl Facts {
             reload_ok: controller.last_reload_ok(),
             rollbacks: controller.rollbacks(),
             evidence: judged.map(|(name, judge)| (name, judge.canary, judge.evidence / judge.needed)).collect(),
+            names: controller.names(),
         }
     }
 }
@@ -66,6 +70,7 @@ pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
     families.extend(tls(plane, &table));
     families.extend(pools(&table));
     families.extend(services(&table, facts));
+    families.extend(discovery(facts));
     // A family without a series has no place in the text.
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)
@@ -220,7 +225,7 @@ fn services(table: &Table, facts: &Facts) -> [MetricFamily; 5] {
             shares.push(gauge(&place, service.share(at).fraction()));
             active.push(gauge(&place, flag(at == service.active)));
             for endpoint in &pool.endpoints {
-                let address = endpoint.address.to_string();
+                let address = endpoint.to_string();
                 healthy.push(gauge(&[place[0], place[1], ("endpoint", &address)], flag(endpoint.is_eligible())));
             }
         }
@@ -233,6 +238,19 @@ fn services(table: &Table, facts: &Facts) -> [MetricFamily; 5] {
         family(names::ACTIVE, MetricType::GAUGE, active),
         family(names::ENDPOINT_HEALTHY, MetricType::GAUGE, healthy),
         family(names::EVIDENCE, MetricType::GAUGE, evidence),
+    ]
+}
+
+fn discovery(facts: &Facts) -> [MetricFamily; 2] {
+    let (mut addresses, mut failures) = (Vec::new(), Vec::new());
+    for known in &facts.names {
+        let name = known.address.to_string();
+        addresses.push(gauge(&[("name", &name)], known.addresses as f64));
+        failures.push(counter(&[("name", &name)], known.failures));
+    }
+    [
+        family(names::NAME_ADDRESSES, MetricType::GAUGE, addresses),
+        family(names::NAME_FAILURES, MetricType::COUNTER, failures),
     ]
 }
 

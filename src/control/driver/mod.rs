@@ -23,6 +23,7 @@ use crate::clock::{self, Micros};
 use crate::config::Report;
 use crate::config::settings::{Guard, Settings};
 use crate::control::command::{Act, Deploy, Done, Found, Refusal, Reloaded};
+use crate::control::discovery::Discovery;
 use crate::control::events::Events;
 use crate::control::judge::{Sentence, Views};
 use crate::control::materials::Materials;
@@ -120,6 +121,7 @@ pub struct Driver {
     plane: Arc<Plane>,
     journal: Journal,
     events: Arc<Events>,
+    discovery: Arc<Discovery>,
     views: Views,
     shared: Arc<Shared>,
     settings: Settings,
@@ -145,6 +147,8 @@ pub struct Parts {
     pub journal: Journal,
     /// What happened.
     pub events: Arc<Events>,
+    /// Where names are.
+    pub discovery: Arc<Discovery>,
     /// The judge's views.
     pub views: Views,
     /// What the handle reads.
@@ -163,12 +167,13 @@ impl Driver {
     /// # Errors
     /// When the stored state does not fit the settings, or the seeds cannot be written.
     pub async fn start(parts: Parts, loaded: Loaded) -> Result<Driver, String> {
-        let Parts { publisher, plane, journal, events, views, shared, settings, materials, source } = parts;
+        let Parts { publisher, plane, journal, events, discovery, views, shared, settings, materials, source } = parts;
         let mut driver = Driver {
             publisher,
             plane,
             journal,
             events,
+            discovery,
             views,
             shared,
             settings,

@@ -68,7 +68,7 @@ impl Endpoint {
 fn speech(desk: &Desk, lines: &str) -> Speech {
     let pool = desk.pool(lines).unwrap();
     let connector = pool.tls.map(|tls| Connector::new(&tls, pool.protocol, &SystemRoots::default()).unwrap());
-    Speech { protocol: pool.protocol, connector: connector.map(Arc::new) }
+    Speech { protocol: pool.protocol, connector: connector.map(Arc::new), proxy_protocol: pool.proxy_protocol }
 }
 
 #[tokio::test]
@@ -108,5 +108,31 @@ async fn an_endpoint_that_requests_would_refuse_is_not_healthy() {
         let others = speech(&desk, "endpoints: 'https://a.test', tls: { ca: others.crt }");
         let (found, _) = endpoint.checked(&others, "a.test", &probe).await;
         assert!(found.unwrap_err().contains("UnknownIssuer"));
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_wants_to_know_whose_connection_it_is_hears_that_it_is_ours() {
+    use tokio::io::AsyncReadExt;
+    let desk = Desk::new();
+    let table = [
+        ("endpoints: 'http://a.test', proxy_protocol: v1", &b"PROXY UNKNOWN\r\n"[..]),
+        ("endpoints: 'http://a.test', proxy_protocol: v2", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"),
+    ];
+    for (lines, header) in table {
+        let speech = speech(&desk, lines);
+        let (near, mut far) = tokio::io::duplex(1_000);
+        let asking = async {
+            let named = "http://a.test".parse().unwrap();
+            speech.ask(near, &named, &Probe::Get("/".to_owned())).await
+        };
+        let hearing = async {
+            let mut first = vec![0; header.len()];
+            far.read_exact(&mut first).await.unwrap();
+            let request = answer(far, false, 204).await;
+            (first, request)
+        };
+        let (found, (first, host)) = tokio::join!(asking, hearing);
+        assert_eq!((found, &first[..], host), (Ok(()), header, Some("a.test:80".to_owned())), "{lines}");
     }
 }

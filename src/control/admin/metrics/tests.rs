@@ -39,6 +39,7 @@ fn plane() -> Plane {
             endpoints: vec![Arc::new(endpoint)],
             protocol: settings::Protocol::Http1,
             connector: None,
+            proxy_protocol: None,
             tally: Arc::new(PerWorker::new(2)),
         })
     });
@@ -94,8 +95,12 @@ fn known_counters_come_out_as_exact_lines() {
     green.of(1).in_flight.add(9);
     green.of(0).took(400);
     green.of(1).took(70_000_000);
-    let facts =
-        Facts { reload_ok: true, rollbacks: (1, 2), evidence: vec![("shop".to_owned(), "green".to_owned(), 0.25)] };
+    let facts = Facts {
+        reload_ok: true,
+        rollbacks: (1, 2),
+        evidence: vec![("shop".to_owned(), "green".to_owned(), 0.25)],
+        names: vec![Known { address: "http://app".parse().unwrap(), addresses: 3, failures: 8 }],
+    };
     let text = render_of(&plane, &facts);
     drop(places);
     let expected = [
@@ -117,6 +122,8 @@ fn known_counters_come_out_as_exact_lines() {
         "teal_worker_lag_seconds{worker=\"0\"} 0.0025",
         "teal_requests_refused_total 5",
         "teal_access_log_dropped_total 0",
+        "teal_name_addresses{name=\"http://app:80\"} 3",
+        "teal_name_lookup_failures_total{name=\"http://app:80\"} 8",
         "teal_tls_handshakes_total{kind=\"full\"} 3",
         "teal_tls_handshakes_total{kind=\"resumed\"} 2",
         "teal_tls_handshake_failures_total{kind=\"plain_http\"} 1",
@@ -153,7 +160,9 @@ fn known_counters_come_out_as_exact_lines() {
 
 #[test]
 fn every_metric_is_exported_once_and_no_other() {
-    let facts = Facts { evidence: vec![("shop".to_owned(), "green".to_owned(), 1.0)], ..Facts::default() };
+    let names = vec![Known { address: "http://app".parse().unwrap(), addresses: 1, failures: 0 }];
+    let evidence = vec![("shop".to_owned(), "green".to_owned(), 1.0)];
+    let facts = Facts { evidence, names, ..Facts::default() };
     let text = render_of(&plane(), &facts);
     let mut exported: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
