@@ -26,6 +26,7 @@ use crate::control::driver::{self, Driver, Shared, Source};
 use crate::control::events::Events;
 use crate::control::judge::{Judge, Views};
 use crate::control::ledger::Ledger;
+use crate::control::materials::Materials;
 use crate::control::publisher::Publisher;
 use crate::control::store::{Journal, Loaded, Store};
 use crate::control::{admin, health, watch};
@@ -50,6 +51,9 @@ pub enum StartError {
     /// The access log cannot be opened.
     #[error("cannot write the access log: {0}")]
     AccessLog(io::Error),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
     /// The store cannot be used.
     #[error("cannot use the state: {0}")]
     State(String),
@@ -91,6 +95,7 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
         listen.push(bound[0].local_addr()?);
         listeners.iter_mut().zip(bound).for_each(|(list, socket)| list.push(socket));
     }
+    let materials = Materials::build(&settings, &Materials::default()).map_err(StartError::Tls)?;
     let admin = settings.admin.as_ref().map(|admin| bind_admin(admin.listen)).transpose()?;
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let (store, loaded) = open(&settings.state).map_err(StartError::State)?;
@@ -98,7 +103,7 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     let journal = Journal::spawn(store)?;
 
     let plane = Arc::new(Plane::new(workers));
-    let control = Control::new(settings.clone(), file, Arc::clone(&plane), journal, admin);
+    let control = Control::new(settings.clone(), materials, file, Arc::clone(&plane), journal, admin);
     let controller = control.controller.clone();
     let (stop_control, stop) = oneshot::channel();
     let (first_table, ready) = std_mpsc::channel();
@@ -273,6 +278,7 @@ struct Control {
 impl Control {
     fn new(
         settings: Settings,
+        materials: Materials,
         file: Option<PathBuf>,
         plane: Arc<Plane>,
         journal: Journal,
@@ -284,7 +290,8 @@ impl Control {
         let source = file.as_deref().map(source_of);
         let discovery = Discovery::new(&settings.resolver, Arc::clone(&publisher), Arc::clone(&events));
         let discovery = Arc::new(discovery);
-        let driver = driver::Parts { publisher, plane, journal, events, discovery, views, shared, settings, source };
+        let driver =
+            driver::Parts { publisher, plane, journal, events, discovery, views, shared, settings, materials, source };
         let controller = Controller::new(&driver, commands.clone());
         Control { controller, driver, file, admin, commands, queue }
     }

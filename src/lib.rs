@@ -95,6 +95,7 @@
 //! | [`bridge::endpoint`] | an endpoint's health, in-flight counts and where it was found; survives tables |
 //! | [`bridge::observations`] | books, cells and tallies: what workers count, per weight epoch and in total |
 //! | [`bridge::counters`] | counters with one writer each |
+//! | [`bridge::tls`] | TLS ready for use, both sides; who a client proved to be; how handshakes ended |
 //! | [`bridge::roster`] | which worker has taken up which version |
 //! | [`cli`] | the command line, one file per verb |
 //! | [`clock`] | the only reader of time |
@@ -105,20 +106,22 @@
 //! | [`control::discovery`] | where the names of endpoints are, asked again by TTL |
 //! | [`control::driver`] | the one task that owns run-time state and performs moves, rollouts, reloads |
 //! | [`control::events`] | what happened, as a bounded ring of sentences |
-//! | [`control::health`] | active checks |
+//! | [`control::health`] | active checks; [`control::probe`] is what a check says |
 //! | [`control::case`] | one canary on trial: its books and its evidence |
 //! | [`control::judge`] | compares canary and baseline, rolls back |
 //! | [`control::ledger`] | the judge's evidence on disk |
+//! | [`control::materials`] | the TLS of a configuration, made ready for a table |
 //! | [`control::publisher`] | the one writer of the table |
 //! | [`control::state`] | what users and rollouts change at run time |
 //! | [`control::store`] | one crash-safe file, and its thread |
-//! | [`control::watch`] | a changed file is a reload |
+//! | [`control::watch`] | a changed file or certificate is a reload |
 //! | `demo` | the embedded demo: two versions, users, a fault |
 //! | [`domain::analysis`] | the comparator, its findings and approvals |
 //! | [`domain::balance`] | which endpoint of a pool |
 //! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
 //! | [`domain::network`] | sets of IP networks |
 //! | [`domain::proxy_protocol`] | the PROXY protocol, read and written |
+//! | [`domain::redirect`] | where plain HTTP is sent |
 //! | [`domain::retry`] | what may be sent again, and how often |
 //! | [`domain::rollout`] | plan and state machine |
 //! | [`domain::route`] | hosts, paths, overrides |
@@ -189,7 +192,7 @@
 //!
 //! # Not there yet
 //!
-//! Deliberately, and named so that nobody looks for it: TLS on either side; HTTP/2 and gRPC; rescue (a failed canary
+//! Deliberately, and named so that nobody looks for it: TLS of the admin API; HTTP/2 and gRPC; rescue (a failed canary
 //! request answered by the baseline); breakers and ejection by an endpoint's own results (active health checks take
 //! endpoints out); absolute objectives and strata in the analysis; gates, hooks, warm-up and a point of no return in
 //! plans; stickiness beyond the cookie and the keyed split; endpoint discovery beyond names that are resolved again;

@@ -37,7 +37,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueE
 use self::client::{Client, Limits};
 use self::failure::{Exit, Failure};
 use self::output::{Format, Output};
-use crate::config::settings::{Address, Place};
+use crate::config::settings::Address;
 use crate::control::admin::wire::Verb;
 
 /// The whole command line.
@@ -65,14 +65,8 @@ struct Cli {
 #[command(next_help_heading = "Global options")]
 struct Global {
     /// The admin API to ask
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "TEAL_ADMIN",
-        default_value = "http://127.0.0.1:9900",
-        value_parser = admin_url
-    )]
+    #[arg(long, global = true, value_name = "URL", env = "TEAL_ADMIN", default_value = "http://127.0.0.1:9900")]
+    #[arg(value_parser = parse::admin)]
     admin: Address,
     /// Its token, or file:PATH
     #[arg(long, global = true, env = "TEAL_TOKEN")]
@@ -225,13 +219,6 @@ async fn answer(question: Question, client: &Client, output: Output<'_>) -> Resu
         Question::Watch(arguments) => watch::run(&arguments, client, output).await,
         Question::Wait(arguments) => wait::run(&arguments, client, output).await,
     }
-}
-
-/// The admin API speaks plain HTTP over TCP.
-fn admin_url(text: &str) -> Result<Address, String> {
-    let address: Address = text.parse().map_err(|error: crate::config::InvalidAddress| error.to_string())?;
-    let plain = !address.tls && matches!(address.place, Place::Host { .. });
-    if plain { Ok(address) } else { Err("the admin API is at http://HOST:PORT".to_owned()) }
 }
 
 impl Global {

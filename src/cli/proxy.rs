@@ -57,8 +57,10 @@ pub(super) fn settings(arguments: Arguments, token: Option<String>) -> Result<Se
 
 fn pool(name: &str, endpoints: Vec<Address>) -> Result<Pool, Failure> {
     let twice = endpoints.iter().enumerate().find(|(index, endpoint)| endpoints[..*index].contains(endpoint));
+    let mixed = endpoints.iter().any(|endpoint| endpoint.tls != endpoints[0].tls);
     match twice {
         Some((_, endpoint)) => Err(Failure::Usage(format!("--{name} names {endpoint} twice"))),
+        None if mixed => Err(Failure::Usage(format!("--{name}: either all endpoints are https or none is"))),
         None => Ok(Pool::new(name, endpoints)),
     }
 }

@@ -106,6 +106,7 @@ impl Rig {
             views: Arc::clone(&views),
             shared,
             settings: settings(),
+            materials: Materials::build(&settings(), &Materials::default())?,
             source,
         };
         let controller = Controller::new(&parts, commands.clone());
