@@ -32,7 +32,9 @@ use crate::control::publisher::Publisher;
 use crate::control::store::{Journal, Loaded, Store};
 use crate::control::{admin, health, watch};
 use crate::proxy::access::AccessBuffer;
-use crate::proxy::{descriptors, listener, worker};
+use crate::proxy::listener::{self, Listening};
+use crate::proxy::unix_socket::{self, SocketFile};
+use crate::proxy::{descriptors, worker};
 use crate::telemetry::access_log::Log;
 
 /// How long workers may take to come up.
@@ -65,8 +67,9 @@ pub enum StartError {
 
 /// A running Teal.
 pub struct Running {
-    /// Where clients connect.
+    /// Where clients connect over TCP.
     pub listen: Vec<SocketAddr>,
+    socket_files: Vec<SocketFile>,
     /// Where the admin API answers.
     pub admin: Option<SocketAddr>,
     /// The handle to the control plane.
@@ -85,15 +88,14 @@ pub struct Running {
 /// See [`StartError`]. After the store is open what was started is not stopped again: the process is expected to end.
 pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, StartError> {
     let workers = settings.workers.get();
-    let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut listen = Vec::new();
+    let mut listeners: Vec<Vec<Listening>> = (0..workers).map(|_| Vec::new()).collect();
+    let (mut listen, mut socket_files) = (Vec::new(), Vec::new());
     for settings::Listen { address, .. } in &settings.listen {
         let bound = match address {
-            Bind::Tcp(address) => refuse_taken(*address).and_then(|()| listener::bind(*address, workers)),
-            Bind::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            Bind::Tcp(address) => bind_tcp(*address, workers, &mut listen),
+            Bind::Unix(socket) => bind_unix(socket, workers, &mut socket_files),
         };
         let bound = bound.map_err(|error| StartError::Listen { address: address.clone(), error })?;
-        listen.push(bound[0].local_addr()?);
         listeners.iter_mut().zip(bound).for_each(|(list, socket)| list.push(socket));
     }
     let materials = Materials::build(&settings, &Materials::default()).map_err(StartError::Tls)?;
@@ -117,7 +119,7 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
         Ok(Err(text)) => return Err(StartError::State(text)),
         Err(_) => return Err(StartError::State("the control thread ended".to_owned())),
     }
-    let start = |(index, listeners): (usize, Vec<TcpListener>)| {
+    let start = |(index, listeners): (usize, Vec<Listening>)| {
         let start = worker::Start {
             index,
             plane: Arc::clone(&plane),
@@ -130,6 +132,7 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     let workers = listeners.into_iter().enumerate().map(start).collect::<io::Result<Vec<_>>>()?;
     let running = Running {
         listen,
+        socket_files,
         admin: admin_address,
         controller,
         plane,
@@ -229,6 +232,7 @@ impl Running {
                 Err(_) => tracing::error!("a worker panicked"),
             }
         }
+        drop(self.socket_files);
         if let Some(access) = self.access {
             access.finish();
         }
@@ -236,6 +240,23 @@ impl Running {
         let _ = self.stop_control.send(());
         let _ = self.control.join();
     }
+}
+
+fn bind_tcp(address: SocketAddr, workers: usize, listen: &mut Vec<SocketAddr>) -> io::Result<Vec<Listening>> {
+    refuse_taken(address)?;
+    let bound = listener::bind(address, workers)?;
+    listen.push(bound[0].local_addr()?);
+    Ok(bound.into_iter().map(Listening::Tcp).collect())
+}
+
+fn bind_unix(
+    settings: &settings::UnixSocket,
+    workers: usize,
+    files: &mut Vec<SocketFile>,
+) -> io::Result<Vec<Listening>> {
+    let (socket, file) = unix_socket::bind(settings)?;
+    files.push(file);
+    (0..workers).map(|_| socket.try_clone().map(Listening::Unix)).collect()
 }
 
 /// Another Teal of the same user would share the port with this one in silence (`SO_REUSEPORT`), each with half of

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,11 +44,20 @@ pub struct Place {
     source: Option<Source>,
 }
 
+/// A connection's socket, whatever it is.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
 /// A connection that was accepted and waits to be served.
 #[derive(Debug)]
 pub struct Arrival {
     /// The socket, not blocking and not yet registered with any runtime.
-    pub socket: TcpStream,
+    pub socket: Socket,
     /// The other end.
     pub peer: SocketAddr,
     /// The number of the listener that received it.
@@ -82,6 +92,8 @@ reasons! {
         SourceLimit = "source_limit",
         /// The system could not register the socket.
         Setup = "setup",
+        /// No PROXY protocol header from a peer that owes one, or a peer that may not connect.
+        ProxyProtocol = "proxy_protocol",
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::time::Duration;
 
-use crate::config::settings::Address;
+use crate::config::settings::{Address, Place};
 use crate::domain::split::Share;
 
 /// Bytes of a token file: more is not a token.
@@ -35,6 +35,10 @@ pub(super) fn pool_share(text: &str) -> Result<PoolShare, String> {
 pub(super) fn admin(text: &str) -> Result<Address, String> {
     match text.parse::<Address>() {
         Ok(address) if address.tls => Err("the admin API speaks no TLS: write http://".to_owned()),
+        Ok(address) if !matches!(address.place, Place::Host { .. }) => {
+            Err("the admin API is at http://HOST:PORT".to_owned())
+        }
+        Ok(address) if !matches!(address.place, Place::Host { .. }) => Err("write http://HOST:PORT".to_owned()),
         Ok(address) => Ok(address),
         Err(error) => Err(error.to_string()),
     }

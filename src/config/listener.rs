@@ -63,6 +63,9 @@ pub(super) fn listener(value: Value<'_>) -> Option<Listen> {
     let proxy_protocol = section.or("proxy_protocol", None, edge::received);
     let bind = |address| edge::bind(address, section.field("mode"));
     let address = section.required("address", "write `address: 0.0.0.0:8443`", bind)?;
+    if tls.is_some() && matches!(address, Bind::Unix(_)) {
+        contradicts(&section, "tls", "TLS goes with TCP: whoever reaches a Unix socket is on this machine");
+    }
     Some(Listen { address, proxy_protocol, tls: tls.flatten(), hsts, http2, redirect_https })
 }
 

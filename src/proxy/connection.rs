@@ -6,7 +6,7 @@
 //! Invariant: a connection is cut only between requests or inside a request head, never inside an answer that moves.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::bridge::admission::Closed;
+use crate::bridge::admission::{self, Closed, Refusal};
 use crate::bridge::table::Listener;
 use crate::bridge::tls::{ClientIdentity, Server};
 use crate::clock::{self, Micros};
@@ -23,6 +23,7 @@ use crate::config::settings;
 use crate::domain::placement;
 use crate::domain::route::{Location, PathEdit, Redirect, Scheme};
 use crate::proxy::http1;
+use crate::proxy::proxy_protocol::{self, Ends};
 use crate::proxy::stream::Stream;
 use crate::proxy::tls;
 use crate::proxy::tunnel;
@@ -72,10 +73,8 @@ impl Waiter {
 
 /// What the worker knows of one client connection.
 pub struct Client {
-    /// The other end.
-    pub peer: SocketAddr,
-    /// The peer's address as it goes into `X-Forwarded-For`.
-    pub forwarded_for: String,
+    ends: Cell<Ends>,
+    forwarded_for: OnceCell<String>,
     /// Reaches the connection's task.
     pub waiter: Rc<Waiter>,
     /// Where it was received; `None` if no table named the listener yet.
@@ -104,10 +103,10 @@ enum Phase {
 }
 
 impl Client {
-    fn new(peer: SocketAddr, listener: Option<Arc<Listener>>) -> Client {
+    fn new(ends: Ends, listener: Option<Arc<Listener>>) -> Client {
         Client {
-            peer,
-            forwarded_for: peer.ip().to_canonical().to_string(),
+            ends: Cell::new(ends),
+            forwarded_for: OnceCell::new(),
             waiter: Rc::default(),
             redirect: listener.as_ref().and_then(|listener| listener.settings.redirect_https).map(to_https),
             listener,
@@ -117,6 +116,21 @@ impl Client {
             cut: Cell::default(),
             over: Cell::default(),
         }
+    }
+
+    /// The two ends of its connection: the socket's, or as the PROXY protocol names them.
+    pub fn ends(&self) -> Ends {
+        self.ends.get()
+    }
+
+    /// Whom requests come from at first hand.
+    pub fn peer(&self) -> IpAddr {
+        self.ends.get().client.ip()
+    }
+
+    /// The peer's address as it goes into `X-Forwarded-For`.
+    pub fn forwarded_for(&self) -> &str {
+        self.forwarded_for.get_or_init(|| self.peer().to_canonical().to_string())
     }
 
     /// How it speaks to us.
@@ -238,22 +252,26 @@ fn to_https(port: u16) -> Redirect {
 }
 
 /// Serves one client connection, received by a listener of this number, until either side ends it. It counts from the
-/// call on, not from the first poll, so that a drain never overlooks it.
-pub fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: usize) -> impl Future<Output = ()> {
+/// call on, not from the first poll, so that a drain never overlooks it. `place` is the connection's among all.
+pub fn serve(
+    worker: Rc<Worker>,
+    stream: Stream,
+    peer: SocketAddr,
+    listener: usize,
+    place: admission::Place,
+) -> impl Future<Output = ()> {
     let listener = worker.snapshot().table.listeners.get(listener).cloned();
-    let client = Rc::new(Client::new(peer, listener));
-    let place = Place::take(&worker, &client);
-    drive(worker, client, stream, place)
+    let ends = Ends { client: peer, destination: None };
+    let client = Rc::new(Client::new(ends, listener));
+    let seat = Seat::take(&worker, &client);
+    async move {
+        drive(worker, client, stream, place).await;
+        drop(seat);
+    }
 }
 
-async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, _place: Place) {
-    let stream = match client.listener.as_ref().and_then(|listener| listener.tls.as_ref()) {
-        None => Stream::Tcp(stream),
-        Some(server) => match shake_hands(&worker, &client, server, stream).await {
-            Some(stream) => stream,
-            None => return,
-        },
-    };
+async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: Stream, mut place: admission::Place) {
+    let Some(stream) = receive(&worker, &client, stream, &mut place).await else { return };
     // Outside tokio's budget: a poll that stops for fairness before it wrote would leave a head to a later moment, when
     // the table may already say otherwise. What streams yields by itself now and then.
     let ended = tokio::task::unconstrained(http1::client::serve(&worker, &client, stream)).await;
@@ -263,6 +281,34 @@ async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, _place
             client.busy();
             tunnel::run(side, tunnel).await;
         }
+    }
+}
+
+/// What comes before the first request: whose connection it is, and TLS. `None` if it ends there.
+async fn receive(worker: &Worker, client: &Client, mut stream: Stream, place: &mut admission::Place) -> Option<Stream> {
+    let Some(listener) = &client.listener else { return Some(stream) };
+    if let Some(settings) = &listener.settings.proxy_protocol {
+        let limits = worker.snapshot();
+        let limits = &limits.table.client;
+        let ends = Ends { destination: stream.local_address(), ..client.ends() };
+        match proxy_protocol::welcome(&mut stream, Some(settings), ends, limits.head_timeout).await {
+            Ok(ends) => client.ends.set(ends),
+            Err(error) => {
+                tracing::debug!(peer = %ends.client, %error, "connection refused");
+                worker.tally().turned_away[Refusal::ProxyProtocol as usize].add(1);
+                return None;
+            }
+        }
+        if limits.max_connections_per_source.is_some_and(|limit| !place.claim(client.peer(), limit)) {
+            worker.tally().turned_away[Refusal::SourceLimit as usize].add(1);
+            return None;
+        }
+    }
+    match (&listener.tls, stream) {
+        (None, stream) => Some(stream),
+        (Some(server), Stream::Tcp(stream)) => shake_hands(worker, client, server, stream).await,
+        // The configuration allows TLS on TCP only.
+        (Some(_), _) => None,
     }
 }
 
@@ -294,19 +340,19 @@ impl Close {
     }
 }
 
-/// A connection's place among the worker's clients; given back however the task ends.
-struct Place {
+/// A connection's seat among the worker's clients; given back however the task ends.
+struct Seat {
     worker: Rc<Worker>,
     key: usize,
 }
 
-impl Place {
-    fn take(worker: &Rc<Worker>, client: &Rc<Client>) -> Place {
-        Place { worker: Rc::clone(worker), key: worker.join(client) }
+impl Seat {
+    fn take(worker: &Rc<Worker>, client: &Rc<Client>) -> Seat {
+        Seat { worker: Rc::clone(worker), key: worker.join(client) }
     }
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.leave(self.key);
     }

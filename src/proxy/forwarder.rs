@@ -6,6 +6,7 @@
 //! Invariant: what may be tried again can certainly be sent again without being done twice.
 
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,9 +15,11 @@ use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::Failure;
 use crate::bridge::table::Assignment;
 use crate::domain::retry;
+use crate::proxy::connection::Client;
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Exchange};
 use crate::proxy::http1::framing::Framing;
+use crate::proxy::http1::upstream::Connection;
 use crate::proxy::pipeline::{Downstream, Request};
 use crate::proxy::recorder::{Attempt, Place};
 use crate::proxy::upstream;
@@ -52,12 +55,11 @@ pub async fn send<D: Downstream>(
     endpoint: &Arc<Endpoint>,
     down: &mut D,
 ) -> Result<Exchange, Setback> {
-    let settings = &place.service().settings;
     loop {
         let connection = match worker.connections.take(endpoint) {
             Some(connection) => connection,
             None => {
-                match upstream::open(endpoint, place.pool(), &settings.connections, settings.timeouts.connect).await {
+                match open(place, endpoint, down.client()).await {
                     Ok(connection) => connection,
                     Err(error) => {
                         tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
@@ -107,6 +109,12 @@ pub async fn send<D: Downstream>(
             }
         }
     }
+}
+
+async fn open(place: &Place, endpoint: &Arc<Endpoint>, client: &Client) -> io::Result<Box<Connection>> {
+    let settings = &place.service().settings;
+    let ends = client.ends();
+    upstream::open(endpoint, place.pool(), &settings.connections, settings.timeouts.connect, ends).await
 }
 
 /// Waits for the final head. `None` as error: the client is gone.

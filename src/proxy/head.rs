@@ -8,6 +8,7 @@
 
 use std::net::IpAddr;
 
+use crate::domain::forwarded::{self, Claims, Origin};
 use crate::domain::route::{RequestView, Scheme};
 
 /// A stretch of a head's bytes.
@@ -249,6 +250,20 @@ impl RequestHead {
     }
 }
 
+impl Claims for RequestHead {
+    fn lines(&self, field: forwarded::Field) -> impl Iterator<Item = &[u8]> {
+        let name = match field {
+            forwarded::Field::For => "x-forwarded-for",
+            forwarded::Field::Proto => "x-forwarded-proto",
+            forwarded::Field::Host => "x-forwarded-host",
+            forwarded::Field::Port => "x-forwarded-port",
+            forwarded::Field::Forwarded => "forwarded",
+            forwarded::Field::RealIp => "x-real-ip",
+        };
+        self.fields().named(name)
+    }
+}
+
 /// See [`RequestHead::mark_nominated`]; responses nominate as well.
 pub fn mark_nominated(bytes: &[u8], list: &mut [Field]) {
     if !list.iter().any(|field| field.known == Known::Connection) {
@@ -281,14 +296,13 @@ pub struct ResponseHead<'a> {
 /// A request as the decisions see it.
 pub struct View<'a> {
     head: &'a RequestHead,
-    client: IpAddr,
-    scheme: Scheme,
+    origin: &'a Origin<'a>,
 }
 
 impl<'a> View<'a> {
-    /// The view of a request from `client`, who spoke `scheme`.
-    pub fn new(head: &'a RequestHead, client: IpAddr, scheme: Scheme) -> View<'a> {
-        View { head, client, scheme }
+    /// The view of a request that came from `origin`.
+    pub fn new(head: &'a RequestHead, origin: &'a Origin<'a>) -> View<'a> {
+        View { head, origin }
     }
 }
 
@@ -336,11 +350,11 @@ impl RequestView for View<'_> {
     }
 
     fn client(&self) -> IpAddr {
-        self.client
+        self.origin.client
     }
 
     fn scheme(&self) -> Scheme {
-        self.scheme
+        self.origin.scheme
     }
 }
 
@@ -402,10 +416,13 @@ mod tests {
         head.method = head.push(b"GET");
         head.target = head.push(b"/a/b?c=/d?");
         head.host = head.push(b"[::1]:80");
-        let view = View::new(&head, IpAddr::from([127, 0, 0, 1]), Scheme::Http);
+        let hop = forwarded::Hop { peer: IpAddr::from([127, 0, 0, 1]), scheme: Scheme::Http, host: b"" };
+        let nothing = RequestHead::default();
+        let origin = forwarded::origin(&forwarded::Trust::default(), hop, &nothing);
+        let view = View::new(&head, &origin);
         assert_eq!((view.method(), view.path(), view.query(), view.host()), ("GET", "/a/b", "c=/d?", "[::1]"));
         assert_eq!(view.header("host"), Some("[::1]:80"));
         head.host = head.push(b"shop:8080");
-        assert_eq!(View::new(&head, IpAddr::from([127, 0, 0, 1]), Scheme::Http).host(), "shop");
+        assert_eq!(View::new(&head, &origin).host(), "shop");
     }
 }

@@ -8,8 +8,10 @@
 //! Invariant: no field that means something for one connection crosses to another.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
-use crate::domain::route::{Action, Layers, PathEdit, Rewrite, Scheme};
+use crate::domain::forwarded::Origin;
+use crate::domain::route::{Action, Layers, PathEdit, Rewrite};
 use crate::proxy::connection::Client;
 use crate::proxy::head::{Fields, Known, RequestHead, ResponseHead, Span, Version};
 use crate::proxy::recorder::Place;
@@ -65,8 +67,10 @@ impl RequestId {
 pub struct Upward<'a> {
     /// As the client sent it.
     pub head: &'a RequestHead,
-    /// Who the client is.
+    /// Whose connection it came over.
     pub client: &'a Client,
+    /// Where it came from.
+    pub origin: &'a Origin<'a>,
     /// The request's id.
     pub id: &'a RequestId,
     /// Where it goes, by what its rules say.
@@ -112,7 +116,7 @@ impl<'a> Upward<'a> {
                 emit(name, value);
             }
         });
-        edited(edits, self.place, self.client, self.id.text(self.head), emit);
+        edited(edits, self.place, self.origin.client, self.id.text(self.head), emit);
     }
 
     fn unedited(&self, mut emit: impl FnMut(&[u8], &[u8])) {
@@ -124,21 +128,39 @@ impl<'a> Upward<'a> {
         if self.expects_continue {
             emit(b"expect", b"100-continue");
         }
-        let host = self.head.host();
-        if !host.is_empty() {
-            emit(b"x-forwarded-host", host);
-        }
-        emit(b"x-forwarded-for", self.client.forwarded_for.as_bytes());
-        emit(b"x-forwarded-proto", if self.client.scheme() == Scheme::Https { b"https" } else { b"http" });
+        self.forwarding(&mut emit);
         self.client.identity().iter().for_each(|(name, value)| emit(name.as_bytes(), value.as_bytes()));
         emit(b"x-request-id", self.id.bytes(self.head));
         emit(b"via", via(self.head.version));
     }
+
+    /// Says where the request came from.
+    fn forwarding(&self, emit: &mut impl FnMut(&[u8], &[u8])) {
+        let origin = self.origin;
+        let mut value = Vec::new();
+        if !origin.host.is_empty() {
+            emit(b"x-forwarded-host", origin.host);
+        }
+        if origin.is_trusted {
+            origin.write_for(self.head, &mut value);
+            emit(b"x-forwarded-for", &value);
+            value.clear();
+        } else {
+            emit(b"x-forwarded-for", self.client.forwarded_for().as_bytes());
+        }
+        emit(b"x-forwarded-proto", origin.scheme.name().as_bytes());
+        if let Some(port) = origin.port {
+            emit(b"x-forwarded-port", port.to_string().as_bytes());
+        }
+        if origin.write_forwarded(self.head, &mut value) {
+            emit(b"forwarded", &value);
+        }
+    }
 }
 
 /// Gives the fields that edits write.
-fn edited(edits: Layers<'_>, place: &Place, client: &Client, id: &str, mut emit: impl FnMut(&[u8], &[u8])) {
-    let vars = place.vars(id, client.peer.ip());
+fn edited(edits: Layers<'_>, place: &Place, client: IpAddr, id: &str, mut emit: impl FnMut(&[u8], &[u8])) {
+    let vars = place.vars(id, client);
     let mut value = Vec::new();
     for (name, template) in edits.fields() {
         value.clear();
@@ -163,7 +185,7 @@ struct Edited {
 
 impl Additions {
     /// For an answer to a request with this id that went to `place`.
-    pub fn new(cookie: Option<String>, place: &Place, client: &Client, id: &str) -> Additions {
+    pub fn new(cookie: Option<String>, place: &Place, client: IpAddr, id: &str) -> Additions {
         let layers = edits_down(place);
         let edits = (!layers.is_empty()).then(|| {
             let mut fields = Vec::new();

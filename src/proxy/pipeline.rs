@@ -16,6 +16,7 @@ use crate::bridge::observations::Failure;
 use crate::bridge::table::{Destination, Pool, Reason};
 use crate::clock;
 use crate::config::settings::{self, SplitBy};
+use crate::domain::forwarded::{self, Hop, Origin};
 use crate::domain::route::{self, Action, Redirect, RequestView, Route};
 use crate::domain::{balance, retry, split};
 use crate::proxy::access::{Line, Logged};
@@ -40,6 +41,8 @@ pub struct Request<'a> {
     pub head: &'a RequestHead,
     /// Its id.
     pub id: RequestId,
+    /// Where it came from, as far as who forwarded it is trusted.
+    pub origin: Origin<'a>,
     /// Where its body ends.
     pub framing: Framing,
     /// It waits for a `100 Continue`.
@@ -88,11 +91,21 @@ pub trait Downstream: Upload {
     fn reply(&mut self, reply: Reply) -> impl Future<Output = ()>;
 }
 
+impl<'a> Request<'a> {
+    /// A request that `client` sent, without a body; the wire sets what it knows beyond that.
+    pub fn new(worker: &Worker, client: &Client, head: &'a RequestHead) -> Request<'a> {
+        let hop = Hop { peer: client.peer(), scheme: client.scheme(), host: head.host() };
+        let origin = forwarded::origin(&worker.snapshot().table.client.trust, hop, head);
+        let id = RequestId::of(head, worker);
+        Request { head, id, origin, framing: Framing::None, expects_continue: false, upgrade: None }
+    }
+}
+
 impl Request<'_> {
     /// What goes up of it.
     pub fn upward<'a>(&'a self, client: &'a Client, place: &'a Place) -> Upward<'a> {
-        let Request { head, id, expects_continue, .. } = self;
-        Upward { head, client, id, place, upgrade: self.switch(place), expects_continue: *expects_continue }
+        let Request { head, id, origin, expects_continue, .. } = self;
+        Upward { head, client, origin, id, place, upgrade: self.switch(place), expects_continue: *expects_continue }
     }
 
     /// The protocol it asks to switch to, if its route lets it.
@@ -119,7 +132,7 @@ impl Request<'_> {
 /// Answers one request.
 pub async fn handle<D: Downstream>(worker: &Rc<Worker>, request: Request<'_>, down: &mut D) {
     worker.tally().requests.add(1);
-    let mut log = Logged::new(worker, || begin_line(&request, down.client()));
+    let mut log = Logged::new(worker, || begin_line(&request));
     match answer(worker, &request, down, &mut log).await {
         Ok(answer) => {
             log.status(answer.exchange.head().status);
@@ -159,7 +172,7 @@ async fn answer<D: Downstream>(
     let mut avoid = None;
     loop {
         let snapshot = worker.snapshot();
-        let view = view_of(request, down.client());
+        let view = View::new(request.head, &request.origin);
         if let Some(redirect) = down.client().redirect() {
             return Err(redirected(redirect, &view));
         }
@@ -184,7 +197,7 @@ async fn answer<D: Downstream>(
         match forwarder::send(worker, request, &place, assignment, &endpoint, down).await {
             Ok(exchange) => {
                 let id = request.id.text(request.head);
-                let additions = Additions::new(key.cookie(&service.settings), &place, down.client(), id);
+                let additions = Additions::new(key.cookie(&service.settings), &place, request.origin.client, id);
                 return Ok(Answer { exchange, additions });
             }
             Err(Setback::TableMoved) => {}
@@ -201,10 +214,6 @@ async fn answer<D: Downstream>(
             Err(Setback::ClientGone) => return Err(Refusal::Gone),
         }
     }
-}
-
-fn view_of<'a>(request: &Request<'a>, client: &Client) -> View<'a> {
-    View::new(request.head, client.peer.ip(), client.scheme())
 }
 
 /// What a route says before anything is sent.
@@ -289,11 +298,11 @@ impl Key {
     }
 }
 
-fn begin_line(request: &Request<'_>, client: &Client) -> Box<Line> {
-    let view = view_of(request, client);
+fn begin_line(request: &Request<'_>) -> Box<Line> {
+    let view = View::new(request.head, &request.origin);
     let entry = Entry {
         at: clock::wall_millis(),
-        client: Some(client.peer.ip()),
+        client: Some(request.origin.client),
         method: view.method().to_owned(),
         host: view.header("host").unwrap_or_default().to_owned(),
         path: view.path().to_owned(),

@@ -12,14 +12,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::bridge::endpoint::{Endpoint, Target};
 use crate::bridge::table::Pool;
-use crate::bridge::tls::Connector;
 use crate::clock::{self, Micros};
 use crate::config::settings;
 use crate::proxy::http1::upstream::Connection;
+use crate::proxy::proxy_protocol::{self, Ends};
 use crate::proxy::stream::Stream;
 
 /// Opens a connection within `limit`.
@@ -31,22 +32,33 @@ pub async fn open(
     pool: &Pool,
     keep: &settings::Connections,
     limit: Duration,
+    client: Ends,
 ) -> io::Result<Box<Connection>> {
-    let stream = tokio::time::timeout(limit, connect(endpoint, pool.connector.as_deref())).await;
+    let stream = tokio::time::timeout(limit, connect(endpoint, pool, client)).await;
     let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    Ok(Connection::new(stream, endpoint, keep))
+    let mut connection = Connection::new(stream, endpoint, keep);
+    connection.is_private = pool.proxy_protocol.is_some();
+    Ok(connection)
 }
 
-async fn connect(endpoint: &Endpoint, connector: Option<&Connector>) -> io::Result<Stream> {
-    let stream = match endpoint.resolved() {
+async fn connect(endpoint: &Endpoint, pool: &Pool, client: Ends) -> io::Result<Stream> {
+    let mut stream = match endpoint.resolved() {
         None => return Err(io::Error::other("the endpoint's name has not resolved")),
-        Some(Target::Unix(path)) => return UnixStream::connect(path).await.map(Stream::Unix),
-        Some(Target::Tcp(address)) => TcpStream::connect(*address).await?,
+        Some(Target::Unix(path)) => Stream::Unix(UnixStream::connect(path).await?),
+        Some(Target::Tcp(address)) => {
+            let stream = TcpStream::connect(*address).await?;
+            stream.set_nodelay(true)?;
+            Stream::Tcp(stream)
+        }
     };
-    stream.set_nodelay(true)?;
-    Ok(match connector {
-        None => Stream::Tcp(stream),
-        Some(connector) => Stream::TlsClient(Box::new(connector.connect(&endpoint.address, stream).await?)),
+    if let Some(version) = pool.proxy_protocol {
+        stream.write_all(&proxy_protocol::greeting(version, client)).await?;
+    }
+    Ok(match (&pool.connector, stream) {
+        (Some(connector), Stream::Tcp(stream)) => {
+            Stream::TlsClient(Box::new(connector.connect(&endpoint.address, stream).await?))
+        }
+        (_, stream) => stream,
     })
 }
 
@@ -87,7 +99,7 @@ impl Connections {
 
     /// Puts a clean connection back, or drops it: one too many, or its endpoint is gone.
     pub fn put(&self, mut connection: Box<Connection>) {
-        if connection.endpoint.is_retired() {
+        if connection.endpoint.is_retired() || connection.is_private {
             return;
         }
         let mut lists = self.0.borrow_mut();

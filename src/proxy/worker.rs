@@ -22,7 +22,7 @@ use crate::proxy::access::AccessBuffer;
 use crate::proxy::buffer::Buffers;
 use crate::proxy::connection::Client;
 use crate::proxy::lag::Lag;
-use crate::proxy::listener;
+use crate::proxy::listener::{self, Listening};
 use crate::proxy::recorder::InFlight;
 use crate::proxy::upstream::Connections;
 
@@ -82,7 +82,7 @@ pub struct Start {
     /// What it shares with the control plane.
     pub plane: Arc<Plane>,
     /// Its own listeners, bound but not yet accepting.
-    pub listeners: Vec<std::net::TcpListener>,
+    pub listeners: Vec<Listening>,
     /// Where its access log lines go.
     pub access: Option<AccessBuffer>,
     /// How long a drain may take.

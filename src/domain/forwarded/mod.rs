@@ -17,6 +17,7 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::domain::network::Networks;
+use crate::domain::route::Scheme;
 
 /// Who may say where a request came from, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -35,15 +36,6 @@ pub enum Style {
     XForwarded,
     /// `Forwarded` (RFC 7239).
     Forwarded,
-}
-
-/// How a client spoke to whom it met first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// In the clear.
-    Http,
-    /// Over TLS.
-    Https,
 }
 
 /// A field that says where a request came from.
@@ -212,16 +204,6 @@ impl Origin<'_> {
         into.extend_from_slice(b";proto=");
         into.extend_from_slice(scheme.name().as_bytes());
         true
-    }
-}
-
-impl Scheme {
-    /// As `X-Forwarded-Proto` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        }
     }
 }
 

@@ -58,11 +58,18 @@ pub enum Scheme {
     Https,
 }
 
-impl fmt::Display for Scheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Scheme {
+    /// As targets and `X-Forwarded-Proto` have it.
+    pub fn name(self) -> &'static str {
+        match self {
             Scheme::Http => "http",
             Scheme::Https => "https",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }

@@ -15,13 +15,14 @@ use std::task::{Context, Poll, ready};
 use crate::proxy::buffer::{Buffer, SMALL};
 use crate::proxy::connection::{Client, Close, Waiter};
 use crate::proxy::error::{self, Fault};
-use crate::proxy::exchange::{Broken, Exchange, Upload};
+use crate::proxy::exchange::{Exchange, Upload};
 use crate::proxy::head::{Field, Fields, Known, RequestHead, ResponseHead, Version};
-use crate::proxy::hop::{self, Additions, RequestId};
+use crate::proxy::hop::{self, Additions};
 use crate::proxy::http1::body::Body;
-use crate::proxy::http1::chunked::{self, Step};
+use crate::proxy::http1::chunked::Step;
 use crate::proxy::http1::framing::Framing;
 use crate::proxy::http1::parse::{self, Limits};
+use crate::proxy::http1::relay::{Downwards, Relay, Relayed};
 use crate::proxy::http1::{decimal, put_field};
 use crate::proxy::pipeline::{self, Answer, Downstream, Request};
 use crate::proxy::reply::Reply;
@@ -29,10 +30,6 @@ use crate::proxy::stream::Stream;
 use crate::proxy::tunnel::{Side, Tunnel};
 use crate::proxy::worker::Worker;
 
-/// Bytes of an answer held back for one write: more gains nothing.
-const HELD: usize = 64 * 1024;
-/// Stretches relayed before other connections get their turn.
-const TURNS: u32 = 32;
 /// Empty lines in front of a request line that are passed over (RFC 9112 section 2.2 asks for one).
 const EMPTY_LINES: usize = 2;
 
@@ -53,11 +50,10 @@ pub async fn serve(worker: &Rc<Worker>, client: &Rc<Client>, stream: Stream) -> 
             Ok(Some(parsed)) => {
                 connection.accept(&parsed, &head);
                 let request = Request {
-                    head: &head,
-                    id: RequestId::of(&head, worker),
                     framing: parsed.framing,
                     expects_continue: parsed.expects_continue,
                     upgrade: parsed.upgrade,
+                    ..Request::new(worker, client, &head)
                 };
                 pipeline::handle(worker, request, &mut connection).await;
             }
@@ -81,44 +77,28 @@ pub async fn serve(worker: &Rc<Worker>, client: &Rc<Client>, stream: Stream) -> 
 }
 
 /// A client connection that speaks HTTP/1.1.
-struct Connection {
-    worker: Rc<Worker>,
-    client: Rc<Client>,
-    stream: Stream,
-    input: Buffer,
-    output: Buffer,
+pub(super) struct Connection {
+    pub(super) worker: Rc<Worker>,
+    pub(super) client: Rc<Client>,
+    pub(super) stream: Stream,
+    pub(super) input: Buffer,
+    pub(super) output: Buffer,
     /// The rest of the request's body.
-    body: Body,
+    pub(super) body: Body,
     /// Memory for trailer fields.
-    list: Vec<Field>,
-    version: Version,
-    to_head: bool,
-    takes_trailers: bool,
+    pub(super) list: Vec<Field>,
+    pub(super) version: Version,
+    pub(super) to_head: bool,
+    pub(super) takes_trailers: bool,
     /// The client waits for leave to send its body.
-    awaits_leave: bool,
+    pub(super) awaits_leave: bool,
     /// The connection may take another request.
-    keeps_alive: bool,
+    pub(super) keeps_alive: bool,
     /// The client sent its end.
-    is_ended: bool,
+    pub(super) is_ended: bool,
     /// An answer was cut that only the connection's end delimits.
-    is_cut_short: bool,
-    tunnel: Option<Tunnel>,
-}
-
-/// How relaying a body ended.
-enum Relayed {
-    Complete(u64),
-    Cut(u64),
-}
-
-/// How the answer's body is framed towards the client.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Downwards {
-    /// There is none.
-    Nothing,
-    /// As it comes: the length is known, or the connection's end is the body's.
-    Raw,
-    Chunked,
+    pub(super) is_cut_short: bool,
+    pub(super) tunnel: Option<Tunnel>,
 }
 
 impl Connection {
@@ -317,100 +297,8 @@ impl Connection {
         downwards
     }
 
-    /// Moves the answer's body down and what is left of the request's body up, until one of them has to be waited for.
-    fn poll_relay(&mut self, cx: &mut Context<'_>, relay: &mut Relay) -> Poll<Relayed> {
-        self.client.waiter.register(cx.waker());
-        let mut turns = 0;
-        loop {
-            let Some(exchange) = &mut relay.exchange else {
-                return match ready!(self.poll_last(cx)) {
-                    true => Poll::Ready(Relayed::Complete(relay.sent)),
-                    false => Poll::Ready(self.cut(relay)),
-                };
-            };
-            if self.client.waiter.is_given_up() {
-                return Poll::Ready(self.lose(relay));
-            }
-            if !exchange.is_uploaded() && matches!(exchange.poll_upload(cx, self), Poll::Ready(Err(Broken::Client(_))))
-            {
-                return Poll::Ready(self.lose(relay));
-            }
-            turns += 1;
-            if turns > TURNS {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if self.output.len() >= HELD {
-                match ready!(self.poll_write(cx)) {
-                    true => continue,
-                    false => return Poll::Ready(self.lose(relay)),
-                }
-            }
-            let n = match exchange.poll_data(cx) {
-                Poll::Ready(Ok(n)) => n,
-                Poll::Ready(Err(failure)) => {
-                    if let Some(exchange) = relay.exchange.take() {
-                        exchange.fail(failure);
-                    }
-                    // As far as it came; without its end.
-                    let _ = self.poll_flush(cx);
-                    return Poll::Ready(self.cut(relay));
-                }
-                Poll::Pending => match ready!(self.poll_flush(cx)) {
-                    true => return self.poll_client(cx, relay),
-                    false => return Poll::Ready(self.lose(relay)),
-                },
-            };
-            if n == 0 {
-                self.end_body(relay);
-            } else if relay.downwards == Downwards::Chunked {
-                chunked::encode(exchange.data(n), self.output.end());
-                exchange.took(n);
-                relay.sent += n as u64;
-            } else if !self.output.is_empty() && self.output.len() + n <= SMALL {
-                self.output.end().extend_from_slice(exchange.data(n));
-                exchange.took(n);
-                relay.sent += n as u64;
-            } else {
-                let held = self.output.len();
-                let written = match held {
-                    0 => ready!(self.stream.poll_write_some(cx, exchange.data(n))),
-                    _ => ready!(self.stream.poll_write_two(cx, self.output.filled(), exchange.data(n))),
-                };
-                let Ok(written @ 1..) = written else { return Poll::Ready(self.lose(relay)) };
-                self.output.consume(written.min(held));
-                let body = written.saturating_sub(held);
-                exchange.took(body);
-                relay.sent += body as u64;
-            }
-        }
-    }
-
-    /// The upstream said everything.
-    fn end_body(&mut self, relay: &mut Relay) {
-        let Some(exchange) = relay.exchange.take() else { return };
-        if relay.downwards == Downwards::Chunked {
-            let out = self.output.end();
-            out.extend_from_slice(chunked::LAST);
-            if self.takes_trailers {
-                hop::trailers(exchange.trailers(), |name, value| put_field(out, name, value));
-            }
-            out.extend_from_slice(b"\r\n");
-        }
-        exchange.complete();
-    }
-
-    /// While the upstream is waited for: a client that reset its connection is noticed, one that only closed its side
-    /// is still answered.
-    fn poll_client(&mut self, cx: &mut Context<'_>, relay: &mut Relay) -> Poll<Relayed> {
-        match self.poll_gone(cx) {
-            Poll::Ready(()) => Poll::Ready(self.lose(relay)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
     /// Ready if the client reset the connection. What it pipelines is read as far as there is room.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.body.is_over() && !self.is_ended && self.input.len() < SMALL {
             if self.stream.poll_stirred(cx).is_pending() {
                 return Poll::Pending;
@@ -433,22 +321,8 @@ impl Connection {
         Poll::Pending
     }
 
-    /// The client is gone or does not read.
-    fn lose(&mut self, relay: &mut Relay) -> Relayed {
-        if let Some(exchange) = relay.exchange.take() {
-            exchange.abandon();
-        }
-        self.cut(relay)
-    }
-
-    fn cut(&mut self, relay: &Relay) -> Relayed {
-        self.keeps_alive = false;
-        self.is_cut_short = relay.downwards == Downwards::Raw && !relay.has_length;
-        Relayed::Cut(relay.sent)
-    }
-
     /// Writes some of what is held back; false if the client is gone.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let written = ready!(self.stream.poll_write_some(cx, self.output.filled()));
         let Ok(written @ 1..) = written else { return Poll::Ready(false) };
         self.output.consume(written);
@@ -456,7 +330,7 @@ impl Connection {
     }
 
     /// Writes all of what is held back; false if the client is gone.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         while !self.output.is_empty() {
             if !ready!(self.poll_write(cx)) {
                 return Poll::Ready(false);
@@ -466,7 +340,7 @@ impl Connection {
     }
 
     /// Writes the rest of an answer that is complete; no attempt watches the client any more, so the sweep does.
-    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(super) fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if self.client.waiter.is_given_up() {
             return Poll::Ready(false);
         }
@@ -503,15 +377,6 @@ impl Connection {
             (false, false) => Close::Clean(self.stream),
         }
     }
-}
-
-/// An answer on its way down.
-struct Relay {
-    /// Gone once the upstream said everything.
-    exchange: Option<Exchange>,
-    downwards: Downwards,
-    has_length: bool,
-    sent: u64,
 }
 
 impl Upload for Connection {

@@ -44,6 +44,8 @@ pub struct Connection {
     pub idle_since: Micros,
     /// It has answered a request before.
     pub is_reused: bool,
+    /// It was opened for one client, and told so: no other's request may use it.
+    pub is_private: bool,
     /// The size of what it reads at once: grows with the answers it brings.
     appetite: usize,
     /// Memory for the fields of heads.
@@ -59,6 +61,7 @@ impl Connection {
             keep: keep.clone(),
             idle_since: clock::now(),
             is_reused: false,
+            is_private: false,
             appetite: SMALL,
             list: Vec::new(),
         })
