@@ -2,7 +2,10 @@
 
 pub mod client;
 pub mod load;
+pub mod names;
 pub mod process;
+pub mod proxied;
+pub mod secure;
 pub mod teal;
 pub mod upstream;
 
