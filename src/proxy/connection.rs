@@ -286,11 +286,12 @@ async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: Stream, mut place
 
 /// What comes before the first request: whose connection it is, and TLS. `None` if it ends there.
 async fn receive(worker: &Worker, client: &Client, mut stream: Stream, place: &mut admission::Place) -> Option<Stream> {
+    let ends = Ends { destination: stream.local_address(), ..client.ends() };
+    client.ends.set(ends);
     let Some(listener) = &client.listener else { return Some(stream) };
     if let Some(settings) = &listener.settings.proxy_protocol {
         let limits = worker.snapshot();
         let limits = &limits.table.client;
-        let ends = Ends { destination: stream.local_address(), ..client.ends() };
         match proxy_protocol::welcome(&mut stream, Some(settings), ends, limits.head_timeout).await {
             Ok(ends) => client.ends.set(ends),
             Err(error) => {
