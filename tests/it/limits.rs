@@ -139,7 +139,9 @@ fn a_client_switches_only_to_what_its_route_lists() {
     ];
     for (path, token, switched) in table {
         let mut client = teal.client();
-        client.send(&format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: upgrade\r\nUpgrade: {token}\r\n\r\n"));
+        client.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: upgrade\r\nUpgrade: {token}\r\n\r\n"
+        ));
         match switched {
             Some(token) => {
                 let head = client.head().unwrap();

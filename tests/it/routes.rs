@@ -47,7 +47,8 @@ fn the_first_route_that_matches_says_what_happens() {
         assert_eq!(request.header("x-route"), Some(route), "{begin} {headers}");
     }
     let mut client = teal.client();
-    for (path, status) in [("/z", 404), ("/bc", 404), ("/c/42x", 404), ("/x/../b", 400), ("//b", 400), ("/x%2fb", 404)] {
+    for (path, status) in [("/z", 404), ("/bc", 404), ("/c/42x", 404), ("/x/../b", 400), ("//b", 400), ("/x%2fb", 404)]
+    {
         assert_eq!(client.get(path, "").status, status, "{path}");
     }
     assert_eq!(client.get("/b", "").status, 200, "the connection goes on");
@@ -136,7 +137,8 @@ fn redirects_say_where_and_ask_nobody() {
 
 /// A listener that redirects, and a client network that is trusted to say how it was spoken to.
 fn redirecting(blue: &Upstream, port: &str) -> Teal {
-    let listen = format!("listen: {{ address: '127.0.0.1:0', redirect_https: {port} }}\nclient: {{ trusted: 127.0.0.1 }}");
+    let listen =
+        format!("listen: {{ address: '127.0.0.1:0', redirect_https: {port} }}\nclient: {{ trusted: 127.0.0.1 }}");
     Teal::start(&shop_text("none", &[("blue", &blue.url())], "health: off").replace("listen: 127.0.0.1:0", &listen))
 }
 
@@ -230,6 +232,9 @@ fn fields_are_edited_on_the_way_down_by_pool_then_route() {
     let known = cookies[1].split(';').next().unwrap();
     assert_eq!(client.get("/", &format!("Cookie: {known}\r\n")).all("set-cookie"), ["a=b"]);
     let redirect = client.get("/moved", "X-Request-Id: mine\r\n");
-    assert_eq!((redirect.status, redirect.header("cache-control"), redirect.header("x-id")), (307, Some("no-store"), Some("mine")));
+    assert_eq!(
+        (redirect.status, redirect.header("cache-control"), redirect.header("x-id")),
+        (307, Some("no-store"), Some("mine"))
+    );
     assert_eq!(redirect.all("location"), [""; 0], "a redirect's own fields may be edited like any other");
 }

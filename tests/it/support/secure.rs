@@ -74,8 +74,7 @@ impl Serving {
     /// Serves those only whom `clients` vouches for.
     pub fn requiring(pair: &Pair, clients: &Authority) -> Arc<Serving> {
         let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots(clients)), provider).build().unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(clients)), provider).build().unwrap();
         let builder = server().with_client_cert_verifier(verifier);
         Arc::new(Serving(Arc::new(builder.with_single_cert(chain(pair), key(pair)).unwrap())))
     }
