@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use super::secure::Trusting;
 
 /// Reads give up after this, so that a test fails rather than hangs.
@@ -59,6 +61,14 @@ impl Client {
         stream.set_read_timeout(PATIENCE).unwrap();
         stream.set_nodelay(true).unwrap();
         Client { input: BufReader::new(Box::new(stream)) }
+    }
+
+    /// Connects from another address of this machine.
+    pub fn from_source(source: [u8; 4], to: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        Client::over(socket.into())
     }
 
     /// Connects to a Unix socket.
