@@ -18,3 +18,4 @@ mod routes;
 mod support;
 mod switching;
 mod tls;
+mod tls_traffic;
