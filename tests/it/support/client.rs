@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use super::secure::Trusting;
 
 /// Reads give up after this, so that a test fails rather than hangs.
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
+pub const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
 
 /// What a client speaks over.
 trait Wire: Read + Write + Send {}

@@ -5,6 +5,7 @@ pub mod load;
 pub mod names;
 pub mod process;
 pub mod proxied;
+pub mod raw;
 pub mod secure;
 pub mod teal;
 pub mod upstream;
