@@ -1,12 +1,16 @@
 //! Requests over TLS, on either side: who is shown which certificate, who is told who the client is, who is believed.
 
 use std::fs;
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::forge::{Authority, Pair};
 use super::support::client::Client;
+use super::support::pace;
 use super::support::secure::{Serving, Trusting, der};
 use super::support::teal::Teal;
 use super::support::upstream::{Act, Arrived, Manner, Upstream, ok};
@@ -248,16 +252,15 @@ fn a_renewed_certificate_is_shown_to_new_connections_while_old_ones_go_on() {
 }
 
 /// Teal in front of an endpoint over TLS, with these keys of its pool.
-fn over_tls(upstream: &Upstream, folder: TempDir, pool: &str, more: &str) -> Teal {
+fn over_tls(url: &str, folder: TempDir, pool: &str, more: &str) -> Teal {
     let text = format!(
-        "version: 1\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nstate: none\nworkers: 1\nservices:\n  shop:\n    pools: {{ blue: {{ endpoints: '{}', {pool} }} }}\n    {more}\n",
-        upstream.url()
+        "version: 1\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nstate: none\nworkers: 1\nservices:\n  shop:\n    pools: {{ blue: {{ endpoints: '{url}', {pool} }} }}\n    {more}\n"
     );
     fs::write(folder.path().join("teal.yaml"), text).unwrap();
     Teal::from_folder(folder)
 }
 
-fn secure_upstream(tls: std::sync::Arc<Serving>) -> Upstream {
+fn secure_upstream(tls: Arc<Serving>) -> Upstream {
     Upstream::in_manner(Manner { tls: Some(tls), ..Manner::default() }, |_| Act::Answer(ok("secure blue")))
 }
 
@@ -286,7 +289,7 @@ fn an_endpoint_is_believed_only_if_it_proves_to_be_whom_it_should_be() {
     ];
     for (what, pair, pool, status) in table {
         let blue = secure_upstream(Serving::with(pair));
-        let teal = over_tls(&blue, folder_of(&inside), pool, "health: off");
+        let teal = over_tls(&blue.url(), folder_of(&inside), pool, "health: off");
         let mut client = teal.client();
         for turn in 0..3 {
             let answer = client.post("/", "a secret");
@@ -319,7 +322,7 @@ fn an_endpoint_that_asks_is_shown_who_we_are() {
         clients.issue(&["teal.internal"]).write(folder.path(), "teal");
         inside.issue(&["teal.internal"]).write(folder.path(), "other");
         let blue = secure_upstream(Serving::requiring(&server, &clients));
-        let teal = over_tls(&blue, folder, pool, "health: off");
+        let teal = over_tls(&blue.url(), folder, pool, "health: off");
         assert_eq!(teal.client().get("/", "").status, status, "{pool}");
     }
 }
@@ -329,12 +332,8 @@ fn what_plain_http_answers_on_a_secure_endpoints_port_is_not_delivered() {
     let inside = Authority::new("Inside");
     let blue = Upstream::plain("in the clear");
     let folder = folder_of(&inside);
-    let pool = format!(
-        "version: 1\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\nstate: none\nworkers: 1\nservices: {{ shop: {{ pools: {{ blue: {{ endpoints: 'https://{}', tls: {{ ca: ca.crt }} }} }}, health: off, timeouts: {{ connect: 500ms }} }} }}\n",
-        blue.address
-    );
-    fs::write(folder.path().join("teal.yaml"), pool).unwrap();
-    let teal = Teal::from_folder(folder);
+    let more = "health: off\n    timeouts: { connect: 500ms }";
+    let teal = over_tls(&format!("https://{}", blue.address), folder, "tls: { ca: ca.crt }", more);
     let answer = teal.client().get("/", "");
     assert!(answer.status == 502 && !answer.body.contains("in the clear"), "{answer:?}");
 }
@@ -345,7 +344,7 @@ fn health_is_asked_over_tls_and_an_endpoint_nobody_may_believe_is_unhealthy() {
     for (name, status) in [("blue.internal", 200), ("green.internal", 503)] {
         let blue = secure_upstream(Serving::with(&inside.issue(&["blue.internal"])));
         let pool = format!("tls: {{ ca: ca.crt, server_name: {name} }}");
-        let teal = over_tls(&blue, folder_of(&inside), &pool, "health: { path: /healthz, interval: 100ms }");
+        let teal = over_tls(&blue.url(), folder_of(&inside), &pool, "health: { path: /healthz, interval: 100ms }");
         let mut client = teal.client();
         teal.until("it is known", || client.get("/", "").status == status);
         assert_eq!(blue.count() > 0, status == 200, "{name}");
@@ -358,7 +357,7 @@ fn an_answer_over_tls_that_only_the_connections_end_delimits_needs_a_proper_end(
     let manner = Manner { tls: Some(Serving::with(&inside.issue(&["127.0.0.1"]))), ..Manner::default() };
     // The end of the socket without the end of TLS: somebody in between may have cut it.
     let blue = Upstream::in_manner(manner, |_| Act::AnswerAndClose(b"HTTP/1.1 200 OK\r\n\r\nhalf of it".to_vec()));
-    let teal = over_tls(&blue, folder_of(&inside), "tls: { ca: ca.crt }", "health: off");
+    let teal = over_tls(&blue.url(), folder_of(&inside), "tls: { ca: ca.crt }", "health: off");
     let mut client = teal.client();
     client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n");
     assert_eq!(client.answer(), None, "not as if it were whole");
@@ -369,7 +368,7 @@ fn the_balancers_word_comes_before_tls() {
     let site = Site::plain();
     let (teal, authority, blue) = site.start(&listener(SHOP, ", proxy_protocol: { trusted: 127.0.0.1 }"), "");
     let mut stream = TcpStream::connect(teal.address).unwrap();
-    std::io::Write::write_all(&mut stream, b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n").unwrap();
+    stream.write_all(b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n").unwrap();
     let mut client = Client::secure_over(stream, &Trusting::of(&authority), "shop.test");
     assert_eq!(client.get("/", "").body, "blue");
     let request = &blue.arrived()[0];
@@ -387,7 +386,7 @@ fn a_header_to_a_secure_endpoint_comes_before_tls() {
     let manner = Manner { tls: Some(Serving::with(&inside.issue(&["127.0.0.1"]))), proxied: true, ..Manner::default() };
     let blue = Upstream::in_manner(manner, |_| Act::Answer(ok("blue")));
     let teal = over_tls(
-        &blue,
+        &blue.url(),
         folder_of(&inside),
         "proxy_protocol: v2, tls: { ca: ca.crt }",
         "health: { path: /healthz, interval: 100ms }",
@@ -399,4 +398,64 @@ fn a_header_to_a_secure_endpoint_comes_before_tls() {
         arrived.iter().any(|one| one.proxied == "v2 local")
             && arrived.iter().any(|one| one.proxied.starts_with("v2 127.0.0.1:"))
     );
+}
+
+/// An endpoint with small buffers that begins its answer at once, then is slow to read, and ends when it has read all.
+fn slow_reader(serving: Arc<Serving>) -> SocketAddr {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(128).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    let serve = move |mut stream: Box<dyn ReadWrite>| -> io::Result<()> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n")?;
+        pace(Duration::from_millis(300));
+        stream.read_exact(&mut vec![0; length.parse().unwrap()])?;
+        stream.write_all(b"4\r\nover\r\n0\r\n\r\n")
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let serving = Arc::clone(&serving);
+            // The end of the test may be the end of a connection.
+            std::thread::spawn(move || drop(serve(Box::new(serving.over(stream)))));
+        }
+    });
+    address
+}
+
+trait ReadWrite: Read + Write {}
+
+impl<S: Read + Write> ReadWrite for S {}
+
+/// The last of it may wait in TLS for room in the socket: whatever the room is, one of these sizes ends in there.
+#[test]
+fn an_upload_reaches_a_secure_endpoint_whole_though_its_answer_has_begun() {
+    let inside = Authority::new("Inside");
+    let address = slow_reader(Serving::with(&inside.issue(&["127.0.0.1"])));
+    let teal = over_tls(&format!("https://{address}"), folder_of(&inside), "tls: { ca: ca.crt }", "health: off");
+    let ask = |kilobytes: usize| {
+        let mut client = teal.client();
+        let (length, body) = (kilobytes * 1024, "x".repeat(kilobytes * 1024));
+        let head = format!("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: {length}\r\n\r\n");
+        assert!(client.try_send(head.as_bytes()) && client.try_send(body.as_bytes()));
+        assert_eq!(client.answer().map(|answer| answer.body).as_deref(), Some("begunover"), "{kilobytes} KiB");
+    };
+    for wave in 0..8 {
+        std::thread::scope(|scope| {
+            for n in 1..=16 {
+                let ask = &ask;
+                scope.spawn(move || ask(32 * (16 * wave + n)));
+            }
+        });
+    }
 }

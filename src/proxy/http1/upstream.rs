@@ -8,7 +8,7 @@
 //! came behind them.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::Failure;
@@ -83,6 +83,8 @@ pub struct Exchange {
     untaken: usize,
     /// At least a byte of the request left.
     is_sent: bool,
+    /// All that was written so far has left: TLS may hold some of it back.
+    is_flushed: bool,
     /// Writing failed; the upstream may still have answered.
     is_deaf: bool,
     to_head: bool,
@@ -119,6 +121,7 @@ impl Exchange {
             upload,
             untaken: 0,
             is_sent: false,
+            is_flushed: false,
             is_deaf: false,
             to_head: request.head.is("HEAD"),
             response: None,
@@ -151,7 +154,10 @@ impl Exchange {
             attempt.upload_waits(waits && !upload.awaits_leave());
             if self.output.is_empty() {
                 if self.upload == Uploading::Done {
-                    return self.connection.stream.poll_flushed(cx).map(|_| Ok(()));
+                    // That it cannot be flushed shows in the answer, or in there being none.
+                    let _ = ready!(self.connection.stream.poll_flushed(cx));
+                    self.is_flushed = true;
+                    return Poll::Ready(Ok(()));
                 }
                 if waits {
                     let _ = self.connection.stream.poll_flushed(cx);
@@ -332,7 +338,7 @@ impl Exchange {
 
     /// True once all of the request went up.
     pub fn is_uploaded(&self) -> bool {
-        self.upload == Uploading::Done && self.output.is_empty() && !self.is_deaf
+        self.upload == Uploading::Done && self.output.is_empty() && self.is_flushed && !self.is_deaf
     }
 
     /// See [`Connection::is_reused`].
