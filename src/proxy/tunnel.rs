@@ -46,8 +46,11 @@ pub async fn run(client: Side, tunnel: Tunnel) {
     let mut down = Moving { stream: client.stream, moved: Rc::clone(&moved) };
     let mut up = Moving { stream: upstream.stream, moved: Rc::clone(&moved) };
     let copy = async {
+        // Nobody else flushes what TLS holds back of it.
         up.write_all(&client.early).await?;
+        up.flush().await?;
         down.write_all(&upstream.early).await?;
+        down.flush().await?;
         tokio::io::copy_bidirectional_with_sizes(&mut down, &mut up, BUFFER, BUFFER).await
     };
     tokio::select! {
