@@ -445,6 +445,8 @@ impl Downstream for Connection {
         hop::downward(head, false, &self.client, &Additions::default(), |name, value| put_field(out, name, value));
         out.extend_from_slice(b"\r\n");
         self.flush().await;
+        // Not one that leaves its last answer unread, however long that took.
+        self.client.busy();
     }
 
     async fn deliver(&mut self, answer: Answer) -> u64 {
