@@ -33,9 +33,6 @@ use crate::proxy::worker::Worker;
 /// answer says that it was the last. Closing at once would hang up on clients that were never told.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// How long a client may leave an answer unread that is complete on our side.
-const UNREAD: Duration = Duration::from_secs(30);
-
 /// How the sweep reaches whoever waits in a request: the connection's task, or a stream's.
 #[derive(Default)]
 pub struct Waiter {
@@ -203,7 +200,7 @@ impl Client {
         let (idle, limit, why) = match self.phase.get() {
             Phase::Busy => return None,
             Phase::Reading => {
-                let unread = now > self.since.get().after(UNREAD) && !self.cut.replace(true);
+                let unread = now > self.since.get().after(limits.unread) && !self.cut.replace(true);
                 return unread.then(|| {
                     self.waiter.give_up();
                     Closed::Unread

@@ -44,6 +44,9 @@ pub enum Fault {
     /// No service claims host and path, or none of its routes matches.
     #[error("{0}")]
     Unrouted(Unrouted),
+    /// This proxy has all the requests it may have, or no resources left.
+    #[error("too many requests at once")]
+    Overloaded,
     /// The upstream failed.
     #[error("{}", upstream_text(*.0))]
     Upstream(Failure),
@@ -74,7 +77,7 @@ impl Fault {
             Fault::LargeHead => 431,
             Fault::Coding => 501,
             Fault::Version => 505,
-            Fault::Upstream(Failure::NoEndpoint) => 503,
+            Fault::Overloaded | Fault::Upstream(Failure::NoEndpoint) => 503,
             Fault::Upstream(Failure::Timeout) => 504,
             Fault::Upstream(_) => 502,
         }
@@ -82,7 +85,10 @@ impl Fault {
 
     /// True if the client's HTTP/1.1 connection cannot be trusted with another request.
     pub fn closes(self) -> bool {
-        !matches!(self, Fault::Unrouted(_) | Fault::Method | Fault::Expectation | Fault::Upstream(_))
+        !matches!(
+            self,
+            Fault::Unrouted(_) | Fault::Method | Fault::Expectation | Fault::Overloaded | Fault::Upstream(_)
+        )
     }
 
     /// True for requests that were refused before they belonged to any service.
@@ -99,6 +105,7 @@ impl Fault {
     /// that is missing from it.
     pub fn fields(self) -> &'static [(&'static str, &'static str)] {
         match self {
+            Fault::Overloaded => &[("retry-after", "1")],
             Fault::Method => &[("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")],
             _ => &[],
         }

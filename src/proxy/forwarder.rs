@@ -6,7 +6,6 @@
 //! Invariant: what may be tried again can certainly be sent again without being done twice.
 
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,7 +21,7 @@ use crate::proxy::http1::framing::Framing;
 use crate::proxy::http1::upstream::Connection;
 use crate::proxy::pipeline::{Downstream, Request};
 use crate::proxy::recorder::{Attempt, Place};
-use crate::proxy::upstream;
+use crate::proxy::upstream::{self, Unopened};
 use crate::proxy::worker::Worker;
 
 /// Why an attempt brought no answer.
@@ -41,6 +40,8 @@ pub enum Setback {
     ClientFailed(Fault),
     /// The client is gone.
     ClientGone,
+    /// This process has no descriptor or memory left.
+    Exhausted,
 }
 
 /// Sends a request to `endpoint` and waits for the final response head; interim ones go down at once.
@@ -61,11 +62,16 @@ pub async fn send<D: Downstream>(
             None => {
                 match open(place, endpoint, down.client()).await {
                     Ok(connection) => connection,
-                    Err(error) => {
-                        tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
+                    Err(unopened) => {
+                        tracing::debug!(%endpoint, error = %unopened, "connect failed");
+                        let failure = match unopened {
+                            Unopened::Failed(_) => Failure::Connect,
+                            Unopened::Full => Failure::NoEndpoint,
+                            Unopened::Exhausted(_) => return Err(Setback::Exhausted),
+                        };
                         // By the present epoch: nobody reads the book of an old one that has nothing open any more.
-                        present(worker, place).charge(worker.index, Failure::Connect);
-                        return Err(Setback::Failed { failure: Failure::Connect, repeatable: true });
+                        present(worker, place).charge(worker.index, failure);
+                        return Err(Setback::Failed { failure, repeatable: true });
                     }
                 }
             }
@@ -111,7 +117,7 @@ pub async fn send<D: Downstream>(
     }
 }
 
-async fn open(place: &Place, endpoint: &Arc<Endpoint>, client: &Client) -> io::Result<Box<Connection>> {
+async fn open(place: &Place, endpoint: &Arc<Endpoint>, client: &Client) -> Result<Box<Connection>, Unopened> {
     let settings = &place.service().settings;
     let ends = client.ends();
     upstream::open(endpoint, place.pool(), &settings.connections, settings.timeouts.connect, ends).await

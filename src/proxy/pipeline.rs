@@ -167,6 +167,9 @@ async fn answer<D: Downstream>(
     down: &mut D,
     log: &mut Logged,
 ) -> Result<Answer, Refusal> {
+    if worker.is_full() {
+        return Err(Fault::Overloaded.into());
+    }
     let draw = worker.random();
     let mut tries = 0;
     let mut avoid = None;
@@ -212,6 +215,7 @@ async fn answer<D: Downstream>(
             Err(Setback::Failed { failure, .. }) => return Err(Fault::Upstream(failure).into()),
             Err(Setback::ClientFailed(fault)) => return Err(fault.into()),
             Err(Setback::ClientGone) => return Err(Refusal::Gone),
+            Err(Setback::Exhausted) => return Err(Fault::Overloaded.into()),
         }
     }
 }

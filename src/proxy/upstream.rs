@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -23,20 +24,46 @@ use crate::proxy::http1::upstream::Connection;
 use crate::proxy::proxy_protocol::{self, Ends};
 use crate::proxy::stream::Stream;
 
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Unopened {
+    /// The endpoint has no address, refused, or did not answer in time.
+    #[error("{0}")]
+    Failed(io::Error),
+    /// It has as many connections as it may have.
+    #[error("the endpoint has as many connections as it may have")]
+    Full,
+    /// This process has no descriptor or memory left: nobody else's fault.
+    #[error("out of descriptors or memory: {0}")]
+    Exhausted(io::Error),
+}
+
+impl From<io::Error> for Unopened {
+    fn from(error: io::Error) -> Unopened {
+        match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
+                Unopened::Exhausted(error)
+            }
+            _ => Unopened::Failed(error),
+        }
+    }
+}
+
 /// Opens a connection within `limit`.
 ///
 /// # Errors
-/// When the endpoint has no address, refuses, or does not answer in time.
+/// See [`Unopened`].
 pub async fn open(
     endpoint: &Arc<Endpoint>,
     pool: &Pool,
     keep: &settings::Connections,
     limit: Duration,
     client: Ends,
-) -> io::Result<Box<Connection>> {
+) -> Result<Box<Connection>, Unopened> {
+    let slot = endpoint.enter(keep.max).ok_or(Unopened::Full)?;
     let stream = tokio::time::timeout(limit, connect(endpoint, pool, client)).await;
-    let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let mut connection = Connection::new(stream, endpoint, keep);
+    let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map_err(Unopened::from)?;
+    let mut connection = Connection::new(stream, slot, keep);
     connection.is_private = pool.proxy_protocol.is_some();
     Ok(connection)
 }
@@ -99,11 +126,11 @@ impl Connections {
 
     /// Puts a clean connection back, or drops it: one too many, or its endpoint is gone.
     pub fn put(&self, mut connection: Box<Connection>) {
-        if connection.endpoint.is_retired() || connection.is_private {
+        if connection.endpoint().is_retired() || connection.is_private {
             return;
         }
         let mut lists = self.0.borrow_mut();
-        let list = lists.entry(connection.endpoint.id).or_default();
+        let list = lists.entry(connection.endpoint().id).or_default();
         if list.len() < connection.keep.max_idle {
             connection.idle_since = clock::now();
             connection.is_reused = true;
@@ -116,7 +143,7 @@ impl Connections {
         self.0.borrow_mut().retain(|_, list| {
             list.retain_mut(|connection| {
                 let expires = connection.idle_since.after(connection.keep.idle);
-                !connection.endpoint.is_retired() && now < expires && connection.is_quiet()
+                !connection.endpoint().is_retired() && now < expires && connection.is_quiet()
             });
             !list.is_empty()
         });

@@ -195,6 +195,12 @@ impl Worker {
         Rc::clone(&self.snapshot.borrow())
     }
 
+    /// True if this worker's share of the requests that may be in flight is taken.
+    pub fn is_full(&self) -> bool {
+        let most = self.snapshot.borrow().table.client.max_in_flight;
+        most.is_some_and(|most| self.in_flight.len() >= most.get().div_ceil(self.plane.workers.iter().count()))
+    }
+
     /// True if `snapshot` is still the current one.
     pub fn is_current(&self, snapshot: &Rc<Snapshot>) -> bool {
         Rc::ptr_eq(snapshot, &self.snapshot.borrow())
