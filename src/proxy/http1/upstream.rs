@@ -227,7 +227,8 @@ impl Exchange {
             if std::mem::take(&mut self.is_fresh)
                 && let Some(response) = self.look_for_head()?
             {
-                return Poll::Ready(Ok(self.response = Some(response)));
+                self.response = Some(response);
+                return Poll::Ready(Ok(()));
             }
             match self.poll_read(cx, buffers, MAX_RESPONSE_HEAD.max(LARGE)) {
                 Poll::Pending => return Poll::Pending,
