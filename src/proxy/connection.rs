@@ -19,6 +19,7 @@ use crate::clock::{self, Micros};
 use crate::config::settings;
 use crate::domain::placement;
 use crate::proxy::http1;
+use crate::proxy::http2;
 use crate::proxy::stream::Stream;
 use crate::proxy::tunnel;
 use crate::proxy::worker::Worker;
@@ -77,6 +78,7 @@ pub struct Client {
     since: Cell<Micros>,
     cut: Cell<bool>,
     over: Cell<bool>,
+    told: Cell<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,6 +105,7 @@ impl Client {
             since: Cell::new(clock::now()),
             cut: Cell::default(),
             over: Cell::default(),
+            told: Cell::default(),
         }
     }
 
@@ -151,7 +154,13 @@ impl Client {
     /// the first time it does either.
     pub fn sweep(&self, now: Micros, limits: &settings::Client, draining: Option<Micros>) -> Option<Closed> {
         let (idle, limit, why) = match self.phase.get() {
-            Phase::Busy => return None,
+            Phase::Busy => {
+                // Only what shares its connection with others has something to say before its end.
+                if draining.is_some() && !self.told.replace(true) {
+                    self.waiter.wake();
+                }
+                return None;
+            }
             Phase::Reading => {
                 let unread = now > self.since.get().after(UNREAD) && !self.cut.replace(true);
                 return unread.then(|| {
@@ -206,6 +215,11 @@ async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: Stream, _place: P
     let ended = tokio::task::unconstrained(http1::client::serve(&worker, &client, stream)).await;
     match ended {
         http1::client::Ended::Closed(close) => close.perform().await,
+        http1::client::Ended::Http2(stream, early) => {
+            // Boxed: a connection that speaks HTTP/1.1 need not be large enough for both.
+            let serving = Box::pin(http2::server::serve(&worker, &client, stream, early));
+            tokio::task::unconstrained(serving).await.perform().await;
+        }
         http1::client::Ended::Switched(side, tunnel) => {
             client.busy();
             tunnel::run(side, tunnel).await;

@@ -6,10 +6,10 @@
 //!
 //! Invariant: what HTTP/1.1 would refuse is refused here too, so a downgrade to HTTP/1.1 upstream carries nothing new.
 
-// pub mod downstream;
-// pub mod flatten;
+pub mod downstream;
+pub mod flatten;
 pub mod guard;
 pub mod preface;
 pub mod scanner;
-// pub mod server;
+pub mod server;
 pub mod streams;

@@ -190,7 +190,11 @@ mod tests {
     }
 
     /// A stream that ends once `done` is set; it leaves its waker in `waker`, and counts its polls.
-    fn stream(done: &Rc<Cell<bool>>, polls: &Rc<Cell<u32>>, waker: &Rc<Cell<Option<Waker>>>) -> impl Future<Output = ()> + use<> {
+    fn stream(
+        done: &Rc<Cell<bool>>,
+        polls: &Rc<Cell<u32>>,
+        waker: &Rc<Cell<Option<Waker>>>,
+    ) -> impl Future<Output = ()> + use<> {
         let (done, polls, waker) = (Rc::clone(done), Rc::clone(polls), Rc::clone(waker));
         std::future::poll_fn(move |cx| {
             polls.set(polls.get() + 1);
