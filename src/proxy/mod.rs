@@ -18,6 +18,7 @@ pub mod forwarder;
 pub mod head;
 pub mod hop;
 pub mod http1;
+pub mod http2;
 pub mod lag;
 pub mod listener;
 pub mod pipeline;

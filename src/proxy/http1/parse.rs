@@ -134,12 +134,15 @@ fn decide(bytes: &[u8], length: usize, head: &mut RequestHead) -> Result<Request
 
 /// Whether the client waits for a `100 Continue` (RFC 9110 section 10.1.1): from HTTP/1.0 the field is ignored, and without
 /// a body there is nothing to wait for.
-fn expects_continue(version: Version, framing: Framing, fields: Fields<'_>) -> Result<bool, Fault> {
+///
+/// # Errors
+/// [`Fault::Expectation`] for any other expectation.
+pub fn expects_continue(version: Version, framing: Framing, fields: Fields<'_>) -> Result<bool, Fault> {
     let mut expectations = fields.known(Known::Expect);
     match expectations.next() {
         None => Ok(false),
         Some(value) if value.eq_ignore_ascii_case(b"100-continue") && expectations.next().is_none() => {
-            Ok(version == Version::Http11 && !matches!(framing, Framing::None | Framing::Length(0)))
+            Ok(version != Version::Http10 && !matches!(framing, Framing::None | Framing::Length(0)))
         }
         Some(_) => Err(Fault::Expectation),
     }
