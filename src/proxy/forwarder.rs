@@ -13,14 +13,19 @@ use std::task::Poll;
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::Failure;
 use crate::bridge::table::Assignment;
+use crate::config::settings::Protocol;
 use crate::domain::retry;
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Exchange};
 use crate::proxy::http1::framing::Framing;
 use crate::proxy::pipeline::{Downstream, Request};
 use crate::proxy::recorder::{Attempt, Place};
-use crate::proxy::upstream;
+use crate::proxy::upstream::{self, Dial, Reached};
 use crate::proxy::worker::Worker;
+
+/// Connections in a row that may turn out to be dead before a request counts as failed: a restart of the endpoint can
+/// take all that were idle.
+const MOST_STALE: u32 = 64;
 
 /// Why an attempt brought no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,33 +57,25 @@ pub async fn send<D: Downstream>(
     endpoint: &Arc<Endpoint>,
     down: &mut D,
 ) -> Result<Exchange, Setback> {
+    let mut stale = 0;
     loop {
-        let settings = &place.service().settings;
-        let connection = match worker.connections.take(endpoint) {
-            Some(connection) => connection,
-            None => match upstream::open(endpoint, &settings.connections, settings.timeouts.connect).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
-                    // By the present epoch: nobody reads the book of an old one that has nothing open any more.
-                    present(worker, place).charge(worker.index, Failure::Connect);
-                    return Err(Setback::Failed { failure: Failure::Connect, repeatable: true });
-                }
-            },
-        };
+        let reached = reach(worker, request, place, endpoint).await?;
         if !worker.is_current(&place.snapshot) && !still_allowed(worker, place, assignment) {
-            worker.connections.put(connection);
+            worker.connections.give_back(reached);
             return Err(Setback::TableMoved);
         }
         let attempt = Attempt::begin(worker, &down.waiter(), present(worker, place), Arc::clone(endpoint));
-        let mut exchange = Exchange::begin(worker, connection, attempt, request.upward(down.client()), request.framing);
+        let mut exchange = Exchange::begin(worker, reached, attempt, request.upward(down.client()), request.framing);
         match head_of(&mut exchange, request, down).await {
             Ok(()) => {
                 exchange.begin_body();
                 return Ok(exchange);
             }
-            // The connection had died while idle; that says nothing about the request or the endpoint.
-            Err(Some(Broken::Unsent)) if exchange.is_reused() => exchange.abandon(),
+            // The connection died or was going away; that says nothing about the request or the endpoint.
+            Err(Some(Broken::Unsent)) if exchange.is_reused() && stale < MOST_STALE => {
+                stale += 1;
+                exchange.abandon();
+            }
             Err(Some(Broken::Unsent)) => {
                 exchange.into_attempt().fail(Failure::Reset);
                 return Err(Setback::Failed { failure: Failure::Reset, repeatable: true });
@@ -103,6 +100,29 @@ pub async fn send<D: Downstream>(
             }
         }
     }
+}
+
+/// A way to the endpoint: at hand, or opened now.
+async fn reach(
+    worker: &Rc<Worker>,
+    request: &Request<'_>,
+    place: &Place,
+    endpoint: &Arc<Endpoint>,
+) -> Result<Reached, Setback> {
+    let switches = request.switches();
+    if switches && place.pool().protocol == Protocol::Http2 {
+        return Err(Setback::ClientFailed(Fault::NoSwitch));
+    }
+    if let Some(reached) = upstream::at_hand(worker, endpoint, place.pool(), switches) {
+        return Ok(reached);
+    }
+    let dial = Dial::new(endpoint, place.pool(), &place.service().settings, switches);
+    dial.reach(worker).await.map_err(|error| {
+        tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
+        // By the present epoch: nobody reads the book of an old one that has nothing open any more.
+        present(worker, place).charge(worker.index, Failure::Connect);
+        Setback::Failed { failure: Failure::Connect, repeatable: true }
+    })
 }
 
 /// Waits for the final head. `None` as error: the client is gone.

@@ -76,7 +76,13 @@ impl Request<'_> {
     pub fn upward<'a>(&'a self, client: &'a Client) -> Upward<'a> {
         let Request { head, id, expects_continue, upgrade, .. } = self;
         let upgrade = upgrade.filter(|_| self.wants_websocket());
-        Upward { head, client, id, upgrade, expects_continue: *expects_continue }
+        let takes_trailers = head.takes_trailers();
+        Upward { head, client, id, upgrade, expects_continue: *expects_continue, takes_trailers }
+    }
+
+    /// It wants to switch to a protocol that is let through.
+    pub fn switches(&self) -> bool {
+        self.wants_websocket()
     }
 
     /// Repeating it has the effect of one.
