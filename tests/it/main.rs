@@ -6,6 +6,7 @@
 
 mod admin;
 mod forwarding;
+mod http2_upstream;
 mod lifecycle;
 mod listener;
 mod reload;
