@@ -236,6 +236,12 @@ impl RequestHead {
         self.method() == method.as_bytes()
     }
 
+    /// True if it says that its client takes trailers.
+    pub fn takes_trailers(&self) -> bool {
+        let is_trailers = |member: &[u8]| member.eq_ignore_ascii_case(b"trailers");
+        self.version != Version::Http10 && self.fields().members(Known::Te).any(is_trailers)
+    }
+
     /// Marks the fields that `Connection` nominates, except those that decide about the message itself: a client must
     /// not be able to strip them (RFC 9110 section 7.6.1).
     pub fn mark_nominated(&mut self) {

@@ -222,8 +222,7 @@ impl Connection {
         self.to_head = head.is("HEAD");
         self.awaits_leave = parsed.expects_continue;
         self.keeps_alive = parsed.keeps_alive && !(self.is_ended && self.input.is_empty());
-        self.takes_trailers = head.version == Version::Http11
-            && head.fields().members(Known::Te).any(|member| member.eq_ignore_ascii_case(b"trailers"));
+        self.takes_trailers = head.takes_trailers();
     }
 
     /// What cannot be parsed is answered like any request of today.
@@ -321,7 +320,7 @@ impl Connection {
 
     /// Ready if the client reset the connection. What it pipelines is read as far as there is room.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.body.is_over() && !self.is_ended && self.input.len() < SMALL {
+        while self.body.is_within(self.input.len()) && !self.is_ended && self.input.len() < SMALL {
             if self.stream.poll_stirred(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -478,9 +477,8 @@ impl Downstream for Connection {
         let downwards = self.put_head(&exchange, &additions);
         if exchange.head().status == 101 {
             let flushed = self.flush().await;
-            let (stream, early, attempt) = exchange.into_tunnel();
             self.keeps_alive = false;
-            if flushed {
+            if let Some((stream, early, attempt)) = exchange.into_tunnel().filter(|_| flushed) {
                 self.tunnel = Some(Tunnel { upstream: Side { stream, early }, attempt });
             }
             return 0;

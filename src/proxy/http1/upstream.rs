@@ -352,6 +352,7 @@ impl Exchange {
         worker.buffers.put(self.input);
         worker.buffers.put(self.output);
         if keeps && clean {
+            self.connection.is_reused = true;
             worker.connections.put(self.connection);
         }
     }

@@ -308,7 +308,9 @@ impl Downstream for Side {
 
     async fn reply(&mut self, reply: Reply) {
         let mut headers = HeaderMap::new();
-        headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(reply.text.len()));
+        if !reply.text.is_empty() {
+            headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(reply.text.len()));
+        }
         reply.fields.iter().for_each(|(name, value)| flatten::append(&mut headers, name.as_bytes(), value));
         if let Some(promise) = self.client.strict_transport() {
             flatten::append(&mut headers, b"strict-transport-security", promise.as_bytes());

@@ -130,6 +130,16 @@ impl Client {
         bytes
     }
 
+    /// A second handle, to send from another thread.
+    pub fn writer(&self) -> TcpStream {
+        self.input.get_ref().try_clone().unwrap()
+    }
+
+    /// Breaks the connection off, so that the other side cannot take it for half closed.
+    pub fn reset(self) {
+        socket2::SockRef::from(self.input.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = self.input.read_line(&mut line).ok()?;
