@@ -94,7 +94,8 @@ enum Phase {
 }
 
 impl Client {
-    fn new(peer: SocketAddr) -> Client {
+    /// A client that has just connected.
+    pub fn new(peer: SocketAddr) -> Client {
         Client {
             peer,
             forwarded_for: peer.ip().to_canonical().to_string(),

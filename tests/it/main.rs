@@ -8,6 +8,7 @@ mod admin;
 mod forwarding;
 mod lifecycle;
 mod listener;
+mod malformed;
 mod reload;
 mod rollout;
 mod support;
