@@ -33,6 +33,9 @@ const HANG: Duration = Duration::from_secs(10);
 /// How often an upstream looks for more of a request before it answers all the same.
 const PATIENCE: u32 = 24;
 
+/// The most pieces in which a client sends.
+const PIECES: usize = 16;
+
 /// What a run left behind.
 #[derive(Default)]
 pub struct Played {
@@ -74,14 +77,17 @@ impl Stage {
 
 /// Lets a client send `sent`, in pieces of this size, to Teal before upstream connections that answer by `scripts`:
 /// a script's parts are written one after another, each when more of a request has come or none comes for a while.
-pub fn play(sent: &[u8], piece: usize, scripts: &[Vec<&[u8]>]) -> Played {
+/// No upstream answers before what it has got is `enough`.
+pub fn play(sent: &[u8], piece: u8, scripts: &[Vec<&[u8]>], enough: fn(&[u8]) -> bool) -> Played {
+    // Small pieces are for small inputs: a run is to be short.
+    let piece = usize::from(piece).pow(2).max(1 + sent.len() / PIECES);
     STAGE.with(|stage| {
-        let run = async { tokio::time::timeout(HANG, run(stage, sent, piece.max(1), scripts)).await };
+        let run = async { tokio::time::timeout(HANG, run(stage, sent, piece, scripts, enough)).await };
         stage.runtime.block_on(run).expect("the run hangs")
     })
 }
 
-async fn run(stage: &Stage, sent: &[u8], piece: usize, scripts: &[Vec<&[u8]>]) -> Played {
+async fn run(stage: &Stage, sent: &[u8], piece: usize, scripts: &[Vec<&[u8]>], enough: fn(&[u8]) -> bool) -> Played {
     let handled = || stage.plane.workers.of(0).requests.read();
     let before = handled();
     let worker = Worker::alone(&stage.plane);
@@ -91,7 +97,7 @@ async fn run(stage: &Stage, sent: &[u8], piece: usize, scripts: &[Vec<&[u8]>]) -
     for (script, record) in scripts.iter().zip(&recorded) {
         let (near, far) = UnixStream::pair().expect("a pair of sockets");
         let script = script.iter().map(|part| part.to_vec()).collect();
-        upstreams.push(tokio::task::spawn_local(upstream(far, script, Rc::clone(record))));
+        upstreams.push(tokio::task::spawn_local(upstream(far, script, Rc::clone(record), enough)));
         let keep = &stage.settings.services[0].connections;
         worker.connections.put(Connection::new(Stream::Unix(near), &endpoint, keep));
     }
@@ -137,17 +143,16 @@ async fn ask(stream: UnixStream, sent: &[u8], piece: usize) -> Vec<u8> {
     down
 }
 
-async fn upstream(stream: UnixStream, script: Vec<Vec<u8>>, record: Rc<RefCell<Vec<u8>>>) {
+async fn upstream(stream: UnixStream, script: Vec<Vec<u8>>, record: Rc<RefCell<Vec<u8>>>, enough: fn(&[u8]) -> bool) {
     let (mut input, mut output) = stream.into_split();
     let mut buffer = [0; 4096];
-    let mut first = true;
-    for part in script {
-        for _ in 0..PATIENCE {
-            let read = match first {
-                true => input.read(&mut buffer).await,
-                false => input.try_read(&mut buffer),
-            };
-            match read {
+    while record.borrow().is_empty() || !enough(&record.borrow()) {
+        let Ok(n @ 1..) = input.read(&mut buffer).await else { return };
+        record.borrow_mut().extend_from_slice(&buffer[..n]);
+    }
+    for (number, part) in script.into_iter().enumerate() {
+        for _ in 0..if number == 0 { 0 } else { PATIENCE } {
+            match input.try_read(&mut buffer) {
                 Ok(0) => return,
                 Ok(n) => {
                     record.borrow_mut().extend_from_slice(&buffer[..n]);
@@ -156,7 +161,6 @@ async fn upstream(stream: UnixStream, script: Vec<Vec<u8>>, record: Rc<RefCell<V
                 Err(_) => tokio::task::yield_now().await,
             }
         }
-        first = false;
         if output.write_all(&part).await.is_err() {
             break;
         }

@@ -35,8 +35,8 @@ fuzz_target!(|input: &[u8]| {
         Framing::None | Framing::UntilClose => (Vec::new(), 0),
     };
     let sent = &sent[..parsed.length + follows];
-    let piece = usize::from(*piece).pow(2).max(1 + sent.len() / 64);
-    let played = stage::play(sent, piece, &[vec![ANSWER]]);
+    let whole = |up: &[u8]| matches!(second::message(up, Otherwise::Empty), Read::Whole(_) | Read::Wrong(_));
+    let played = stage::play(sent, *piece, &[vec![ANSWER]], whole);
     let up = &played.up[0];
     let Read::Whole(message) = second::message(up, Otherwise::Empty) else {
         panic!("{} became {}", sent.escape_ascii(), up.escape_ascii());

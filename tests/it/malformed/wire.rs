@@ -65,8 +65,6 @@ pub struct Asked {
     pub line: String,
     /// The whole head.
     pub head: String,
-    /// The connection it came over, from 1.
-    pub connection: u64,
 }
 
 impl Asked {
@@ -134,9 +132,9 @@ impl Scripted {
                 if serving.stop.load(SeqCst) {
                     return;
                 }
-                let connection = serving.connections.fetch_add(1, SeqCst) + 1;
+                serving.connections.fetch_add(1, SeqCst);
                 let (shared, script) = (Arc::clone(&serving), Arc::clone(&script));
-                std::thread::spawn(move || serve(stream, connection, &shared, &*script));
+                std::thread::spawn(move || serve(stream, &shared, &*script));
             }
         });
         Scripted { address, shared }
@@ -161,14 +159,14 @@ impl Drop for Scripted {
     }
 }
 
-fn serve(stream: TcpStream, connection: u64, shared: &Shared, script: &Script) {
+fn serve(stream: TcpStream, shared: &Shared, script: &Script) {
     let Ok(output) = stream.try_clone() else { return };
     let _ = output.set_nodelay(true);
     let mut talk = Talk { input: BufReader::new(stream), output };
     while let Some(head) = head_of(&mut talk.input) {
         let line = head.lines().next().unwrap_or_default().to_owned();
         shared.lines.lock().unwrap().push(line.clone());
-        if let Then::Close = script(&Asked { line, head, connection }, &mut talk) {
+        if let Then::Close = script(&Asked { line, head }, &mut talk) {
             break;
         }
     }
