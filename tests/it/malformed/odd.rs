@@ -41,12 +41,20 @@ const FIELDS: &[(&str, &[&str], &[&str])] = &[
     ("Connection: close, x-a ,, keep-alive\r\nX-A: 1\r\nX-B: 2\r\n", &["X-B: 2"], &["x-a", "connection"]),
     ("Connection: content-length, host, transfer-encoding\r\n", &["host: shop.test"], &["connection"]),
     ("Connection: close\r\nTE: trailers, deflate\r\nTrailer: X-A\r\n", &[], &["te", "trailer"]),
-    ("Keep-Alive: 5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: x\r\n", &[], &["keep-alive", "proxy-connection", "proxy-authorization"]),
+    (
+        "Keep-Alive: 5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: x\r\n",
+        &[],
+        &["keep-alive", "proxy-connection", "proxy-authorization"],
+    ),
     ("Expect: 100-Continue\r\n", &[], &["expect"]),
     ("Upgrade: h2c\r\nConnection: upgrade\r\n", &[], &["upgrade", "connection"]),
     ("Upgrade: websocket\r\n", &[], &["upgrade", "connection"]),
     ("Upgrade: websocket, h2c\r\nConnection: upgrade\r\n", &[], &["upgrade", "connection"]),
-    ("Content_Length: 5\r\nTransfer.Encoding: chunked\r\nTransfer_Encoding: chunked\r\n", &[], &["content_length", "transfer.encoding", "transfer_encoding"]),
+    (
+        "Content_Length: 5\r\nTransfer.Encoding: chunked\r\nTransfer_Encoding: chunked\r\n",
+        &[],
+        &["content_length", "transfer.encoding", "transfer_encoding"],
+    ),
     ("Content-Length: 0\r\n", &["content-length: 0"], &[]),
     ("Via: 1.0 a, 1.1 b\r\n", &["Via: 1.0 a, 1.1 b", "via: 1.1 teal"], &[]),
 ];
@@ -131,10 +139,15 @@ fn as_many_fields_and_bytes_as_allowed_go_up() {
 fn hosts_of_every_kind_go_up() {
     let blue = upstream();
     let teal = teal(blue.address, "", "");
-    for host in ["shop.test:8080", "shop.test:", "SHOP.test.", "a_b~c", "[::1]", "[::1]:80", "[1::2:3.4.5.6]", "1.2.3.4:5", ""] {
+    for host in
+        ["shop.test:8080", "shop.test:", "SHOP.test.", "a_b~c", "[::1]", "[::1]:80", "[1::2:3.4.5.6]", "1.2.3.4:5", ""]
+    {
         let got = ask_and_end(teal.address, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
         assert_eq!(statuses(&got), [200], "{host:?}: {got}");
-        assert_eq!(blue.arrived().last().and_then(|request| request.header("host").map(str::to_owned)).as_deref(), Some(host));
+        assert_eq!(
+            blue.arrived().last().and_then(|request| request.header("host").map(str::to_owned)).as_deref(),
+            Some(host)
+        );
     }
     assert_eq!(statuses(&ask_and_end(teal.address, b"GET / HTTP/1.0\r\n\r\n")), [200], "1.0 needs no Host");
     let absolute = "GET http://shop.test:81/ HTTP/1.1\r\nHost: evil.test\r\n\r\n";

@@ -128,7 +128,11 @@ const TAKEN: &[(&str, u16, &str)] = &[
     ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine", 200, "fine"),
     ("HTTP/1.1 200 OK\r\nX-A:\r\nX-A: \t1 \t\r\nX-B: \u{e9}\r\nContent-Length: 4\r\n\r\nfine", 200, "fine"),
     ("HTTP/1.1 200 OK\r\nConnection: close, x-a\r\nX-A: 1\r\nContent-Length: 4\r\n\r\nfine", 200, "fine"),
-    ("HTTP/1.1 426 Upgrade Required\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 4\r\n\r\nfine", 426, "fine"),
+    (
+        "HTTP/1.1 426 Upgrade Required\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 4\r\n\r\nfine",
+        426,
+        "fine",
+    ),
 ];
 
 /// Answers with bytes too many: what is whole goes down, the rest must never answer anybody.

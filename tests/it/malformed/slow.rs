@@ -161,7 +161,8 @@ fn leave_that_nobody_waits_for_is_swallowed() {
     });
     let teal = teal(blue.address, "", "");
     for version in ["1.0", "1.1"] {
-        let sent = format!("POST / HTTP/{version}\r\nHost: shop.test\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello");
+        let sent =
+            format!("POST / HTTP/{version}\r\nHost: shop.test\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello");
         assert_eq!(statuses(&ask(teal.address, sent.as_bytes())), [200]);
     }
     let old = b"POST / HTTP/1.0\r\nHost: shop.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello";
@@ -171,7 +172,8 @@ fn leave_that_nobody_waits_for_is_swallowed() {
 #[test]
 fn hints_go_down_to_those_who_know_them() {
     let blue = Scripted::start(|_, talk| {
-        let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\r\n";
+        let hint =
+            "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\r\n";
         talk.say(format!("{hint}HTTP/1.1 102 Processing\r\n\r\n{hint}{}", ok("fine")));
         Then::Keep
     });
