@@ -102,7 +102,8 @@ enum Phase {
 }
 
 impl Client {
-    fn new(ends: Ends, listener: Option<Arc<Listener>>) -> Client {
+    /// A client that has just connected, to a listener that some table named.
+    pub fn new(ends: Ends, listener: Option<Arc<Listener>>) -> Client {
         Client {
             ends: Cell::new(ends),
             forwarded_for: OnceCell::new(),

@@ -200,7 +200,7 @@ pub struct RequestHead {
     pub bytes: Vec<u8>,
     /// The method token.
     pub method: Span,
-    /// The target in origin-form, or `*`.
+    /// The target in origin-form, or `*`; nothing stands for `*`, which need not be among the bytes.
     pub target: Span,
     /// The authority asked for: of the target, or the `Host` field.
     pub host: Span,
@@ -218,7 +218,7 @@ impl RequestHead {
 
     /// The target in origin-form, or `*`.
     pub fn target(&self) -> &[u8] {
-        self.target.of(&self.bytes)
+        if self.target.is_empty() { b"*" } else { self.target.of(&self.bytes) }
     }
 
     /// The authority asked for, as sent; empty if there is none.

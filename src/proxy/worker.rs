@@ -190,6 +190,15 @@ impl Worker {
         }
     }
 
+    /// A worker that no thread runs, by the plane's current table: for whoever drives a connection by hand.
+    pub fn alone(plane: &Arc<Plane>) -> Rc<Worker> {
+        let plane = Arc::clone(plane);
+        let start = Start { index: 0, plane, listeners: Vec::new(), access: None, grace: Duration::ZERO };
+        let worker = Worker::new(&start);
+        worker.take_up();
+        Rc::new(worker)
+    }
+
     /// The current snapshot.
     pub fn snapshot(&self) -> Rc<Snapshot> {
         Rc::clone(&self.snapshot.borrow())

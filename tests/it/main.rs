@@ -11,6 +11,7 @@ mod forwarding;
 mod http2_upstream;
 mod lifecycle;
 mod listener;
+mod malformed;
 mod reload;
 mod rollout;
 mod support;
