@@ -200,7 +200,7 @@
 //!
 //! # Not there yet
 //!
-//! Deliberately, and named so that nobody looks for it: TLS of the admin API; HTTP/2 and gRPC; rescue (a failed canary
+//! Deliberately, and named so that nobody looks for it: TLS of the admin API; HTTP/3; rescue (a failed canary
 //! request answered by the baseline); breakers and ejection by an endpoint's own results (active health checks take
 //! endpoints out); absolute objectives and strata in the analysis; gates, hooks, warm-up and a point of no return in
 //! plans; stickiness beyond the cookie and the keyed split; endpoint discovery beyond names that are resolved again;

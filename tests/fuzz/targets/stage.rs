@@ -19,6 +19,7 @@ use teal::control::publisher::Publisher;
 use teal::control::state::ServiceState;
 use teal::domain::rollout::machine::UnixMillis;
 use teal::proxy::connection::Client;
+use teal::proxy::proxy_protocol::Ends;
 use teal::proxy::http1::client::{Ended, serve};
 use teal::proxy::http1::upstream::Connection;
 use teal::proxy::stream::Stream;
@@ -102,7 +103,7 @@ async fn run(stage: &Stage, sent: &[u8], piece: usize, scripts: &[Vec<&[u8]>], e
         worker.connections.put(Connection::new(Stream::Unix(near), &endpoint, keep));
     }
     let (near, far) = UnixStream::pair().expect("a pair of sockets");
-    let client = Rc::new(Client::new(SocketAddr::from(([127, 0, 0, 1], 9))));
+    let client = Rc::new(Client::new(Ends { client: SocketAddr::from(([127, 0, 0, 1], 9)), destination: None }, None));
     let serving = async {
         match tokio::task::unconstrained(serve(&worker, &client, Stream::Unix(near))).await {
             Ended::Closed(_) => false,
