@@ -6,6 +6,7 @@
 
 mod admin;
 mod forwarding;
+mod http2;
 mod lifecycle;
 mod listener;
 mod reload;

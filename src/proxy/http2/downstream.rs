@@ -16,7 +16,6 @@ use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-use crate::bridge::observations::Failure;
 use crate::proxy::connection::{Client, Waiter};
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Exchange, Upload};
@@ -56,7 +55,12 @@ pub async fn answer(
         body,
     };
     let mut head = RequestHead::default();
-    match flatten::request(parts, side.body.is_end_stream(), limit, &mut head) {
+    let flattened = flatten::request(parts, side.body.is_end_stream(), limit, &mut head);
+    let Some(_held) = side.wire.hold_head(head.bytes.capacity()) else {
+        // Nothing was done for it: the client may try again (RFC 9113 section 8.7).
+        return side.reset(Reason::REFUSED_STREAM);
+    };
+    match flattened {
         Ok(asked) => {
             side.awaits_leave = asked.expects_continue;
             let request = Request {
@@ -102,6 +106,8 @@ struct Relay {
     exchange: Option<Exchange>,
     /// How much of it is to come, if that is known and the end comes with the last byte.
     left: Option<u64>,
+    /// The upstream broke off.
+    is_cut: bool,
     sent: u64,
 }
 
@@ -110,7 +116,12 @@ impl Side {
     fn poll_relay(&mut self, cx: &mut Context<'_>, relay: &mut Relay) -> Poll<()> {
         self.waiter.register(cx.waker());
         for _ in 0..TURNS {
-            let Some(exchange) = &mut relay.exchange else { return Poll::Ready(()) };
+            let Some(exchange) = &mut relay.exchange else {
+                if relay.is_cut {
+                    self.reset(Reason::INTERNAL_ERROR);
+                }
+                return Poll::Ready(());
+            };
             if self.waiter.is_given_up() {
                 return self.lose(relay);
             }
@@ -126,7 +137,14 @@ impl Side {
                         return self.lose(relay);
                     }
                 }
-                Poll::Ready(Err(failure)) => return self.cut(relay, failure),
+                Poll::Ready(Err(failure)) => {
+                    if let Some(exchange) = relay.exchange.take() {
+                        exchange.fail(failure);
+                    }
+                    // What came so far leaves first: a reset makes `h2` forget it. So the next turn does the rest.
+                    relay.is_cut = true;
+                    break;
+                }
                 Poll::Pending => {
                     ready!(self.poll_gone(cx));
                     return self.lose(relay);
@@ -173,15 +191,6 @@ impl Side {
             };
         }
         exchange.complete();
-    }
-
-    /// The upstream broke off.
-    fn cut(&mut self, relay: &mut Relay, failure: Failure) -> Poll<()> {
-        if let Some(exchange) = relay.exchange.take() {
-            exchange.fail(failure);
-        }
-        self.reset(Reason::INTERNAL_ERROR);
-        Poll::Ready(())
     }
 
     /// The client is gone or does not read.
@@ -297,7 +306,7 @@ impl Downstream for Side {
         };
         let response = flatten::response(head, length, cookie.as_deref());
         exchange.drop_head();
-        let mut relay = Relay { exchange: Some(exchange), left, sent: 0 };
+        let mut relay = Relay { exchange: Some(exchange), left, is_cut: false, sent: 0 };
         if self.send_head(response, is_all) {
             poll_fn(|cx| self.poll_relay(cx, &mut relay)).await;
         } else {
