@@ -16,6 +16,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
+use crate::bridge::observations::Failure;
 use crate::proxy::connection::{Client, Waiter};
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Exchange, Upload};
@@ -104,11 +105,29 @@ struct Trailers {
 struct Relay {
     /// Gone once the upstream said everything.
     exchange: Option<Exchange>,
-    /// How much of it is to come, if that is known and the end comes with the last byte.
+    /// How much of it is to come, if that is known and nothing follows its last byte.
     left: Option<u64>,
+    /// What was seen of the body before the head went down.
+    seen: Option<Result<usize, Failure>>,
     /// The upstream broke off.
     is_cut: bool,
     sent: u64,
+}
+
+impl Relay {
+    /// Looks whether the answer is over with its head: then the head has to say so, or clients miss the trailers that it
+    /// stands for (gRPC's answers without a message).
+    fn look(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(exchange) = &mut self.exchange
+            && let Poll::Ready(seen) = exchange.poll_data(cx)
+        {
+            if seen == Ok(0) && exchange.trailers().list.is_empty() {
+                self.left = Some(0);
+            }
+            self.seen = Some(seen);
+        }
+        Poll::Ready(())
+    }
 }
 
 impl Side {
@@ -130,7 +149,8 @@ impl Side {
             {
                 return self.lose(relay);
             }
-            match exchange.poll_data(cx) {
+            let polled = relay.seen.take().map_or_else(|| exchange.poll_data(cx), Poll::Ready);
+            match polled {
                 Poll::Ready(Ok(0)) => self.end(relay),
                 Poll::Ready(Ok(n)) => {
                     if !ready!(self.poll_send(cx, relay, n)) {
@@ -296,18 +316,19 @@ impl Downstream for Side {
             }
             _ => None,
         };
-        // An upstream that speaks HTTP/2 may send trailers behind a body of known length.
-        let may_trail = head.version == Version::Http2;
-        let is_all = matches!(framing, Framing::None | Framing::Length(0)) && !may_trail;
+        // An upstream that speaks HTTP/2 may send trailers behind any body.
         let left = match framing {
-            Framing::None => Some(0),
-            Framing::Length(length) if !may_trail => Some(length),
+            Framing::None if head.version != Version::Http2 => Some(0),
+            Framing::Length(length) if head.version != Version::Http2 => Some(length),
             _ => None,
         };
         let response = flatten::response(head, length, cookie.as_deref());
         exchange.drop_head();
-        let mut relay = Relay { exchange: Some(exchange), left, is_cut: false, sent: 0 };
-        if self.send_head(response, is_all) {
+        let mut relay = Relay { exchange: Some(exchange), left, seen: None, is_cut: false, sent: 0 };
+        if left.is_none() {
+            poll_fn(|cx| relay.look(cx)).await;
+        }
+        if self.send_head(response, relay.left == Some(0)) {
             poll_fn(|cx| self.poll_relay(cx, &mut relay)).await;
         } else {
             let _ = self.lose(&mut relay);
