@@ -28,7 +28,8 @@ pub struct Listen {
     pub hsts: Option<Hsts>,
     /// HTTP/2 is spoken beside HTTP/1.1: by ALPN over TLS, by prior knowledge without.
     pub http2: bool,
-    /// Every request is answered by 308 to `https://` at this port; never beside TLS.
+    /// Every request is answered by 308 to `https://` at this port, unless a trusted forwarder says that it came by
+    /// https already; never beside TLS.
     pub redirect_https: Option<u16>,
 }
 

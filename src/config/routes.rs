@@ -3,6 +3,7 @@
 use super::conditions::{conditions, pattern, unique_name};
 use super::edits::edits;
 use super::report::{Problem, Span};
+use super::scalar::is_token;
 use super::section::{Section, Value};
 use super::service::{head_timeout, idle_timeout, plain_path, request_timeout};
 use super::settings::Pool;
@@ -204,9 +205,15 @@ fn upgrades(value: Value<'_>) -> Option<Vec<String>> {
     Some(value.items(MAX_UPGRADES, "a list of protocols such as `[websocket]`")?.filter_map(upgrade).collect())
 }
 
+/// A protocol's name, with a version or without (RFC 9110 section 7.8).
 fn upgrade(value: Value<'_>) -> Option<String> {
-    let token = value.token()?.to_ascii_lowercase();
-    match token.as_str() {
+    let token = value.text("a protocol such as `websocket`")?.to_ascii_lowercase();
+    let (name, version) = token.split_once('/').unwrap_or((&token, "1"));
+    if token.len() > 128 || ![name, version].into_iter().all(is_token) {
+        let problem = value.problem("bad_value", "this cannot be the name of a protocol");
+        return value.refuse(problem.help("write it as clients do in `Upgrade`, such as `websocket` or `spdy/3.1`"));
+    }
+    match name {
         "h2c" | "h2" | "http" | "tls" => {
             let problem = value.problem("unsupported", format!("a client may not switch to `{token}`"));
             value.refuse(problem.help("requests in there would pass this proxy unseen"))

@@ -190,13 +190,18 @@ impl Value<'_> {
     }
 
     fn checked_token(self, name: &str, at: Span) -> Option<String> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if (1..=128).contains(&name.len()) && name.bytes().all(fits) {
+        if name.len() <= 128 && is_token(name) {
             return Some(name.to_owned());
         }
         let problem = Problem::new("bad_value", at, "this cannot be the name of a header or cookie");
         self.refuse(problem.help("such a name is 1 to 128 letters, digits and a few signs such as `-` and `_`"))
     }
+}
+
+/// A token of RFC 9110 section 5.6.2.
+pub(super) fn is_token(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(fits)
 }
 
 fn is_decimal(text: &str) -> bool {

@@ -318,11 +318,12 @@ async fn receive(
     mut stream: Stream,
     place: &mut admission::Place,
 ) -> Option<Received> {
+    let ends = Ends { destination: stream.local_address(), ..client.ends() };
+    client.ends.set(ends);
     let Some(listener) = &client.listener else { return Some(Received { stream, speaks_http2: false }) };
     if let Some(settings) = &listener.settings.proxy_protocol {
         let limits = worker.snapshot();
         let limits = &limits.table.client;
-        let ends = Ends { destination: stream.local_address(), ..client.ends() };
         match proxy_protocol::welcome(&mut stream, Some(settings), ends, limits.head_timeout).await {
             Ok(ends) => client.ends.set(ends),
             Err(error) => {

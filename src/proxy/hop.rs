@@ -20,6 +20,9 @@ use crate::proxy::worker::Worker;
 /// Longest request id taken over from a client.
 const LONGEST_ID: usize = 128;
 
+/// What tells browsers to come back by https only.
+pub const STRICT_TRANSPORT: &str = "strict-transport-security";
+
 /// The id of a request: the client's if it is sane, else ours.
 #[derive(Clone, Copy, Debug)]
 pub enum RequestId {
@@ -185,6 +188,16 @@ struct Edited {
     fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+impl Edited {
+    fn drops(&self, name: &[u8]) -> bool {
+        edits_down(&self.place).drops(name)
+    }
+
+    fn writes(&self, name: &str) -> bool {
+        self.fields.iter().any(|(known, _)| known == name.as_bytes())
+    }
+}
+
 impl Additions {
     /// For an answer to a request with this id that went to `place`.
     pub fn new(cookie: Option<String>, place: &Place, client: IpAddr, id: &str) -> Additions {
@@ -211,7 +224,12 @@ pub fn downward(
     mut emit: impl FnMut(&[u8], &[u8]),
 ) {
     let edits = additions.edits.as_ref();
-    let drops = |name: &[u8]| edits.is_some_and(|edits| edits_down(&edits.place).drops(name));
+    // Browsers take the first and no other (RFC 6797 section 8.1): an edit's, else the listener's, else the upstream's.
+    let promise = client.strict_transport().filter(|_| !edits.is_some_and(|edits| edits.writes(STRICT_TRANSPORT)));
+    let drops = |name: &[u8]| {
+        edits.is_some_and(|edits| edits.drops(name))
+            || promise.is_some() && name.eq_ignore_ascii_case(STRICT_TRANSPORT.as_bytes())
+    };
     for (name, value, known) in head.fields.iter() {
         let passes = match known {
             Known::Trailer => trailers,
@@ -232,8 +250,8 @@ pub fn downward(
     if let Some(cookie) = &additions.cookie {
         emit(b"set-cookie", cookie.as_bytes());
     }
-    if let Some(promise) = client.strict_transport() {
-        emit(b"strict-transport-security", promise.as_bytes());
+    if let Some(promise) = promise {
+        emit(STRICT_TRANSPORT.as_bytes(), promise.as_bytes());
     }
     if let Some(edits) = edits {
         edits.fields.iter().for_each(|(name, value)| emit(name, value));

@@ -17,7 +17,7 @@ use crate::bridge::table::{Destination, Pool, Reason};
 use crate::clock;
 use crate::config::settings::{self, SplitBy};
 use crate::domain::forwarded::{self, Hop, Origin};
-use crate::domain::route::{self, Action, Redirect, RequestView, Route};
+use crate::domain::route::{self, Action, Redirect, RequestView, Scheme, Vars};
 use crate::domain::{balance, retry, split};
 use crate::proxy::access::{Line, Logged};
 use crate::proxy::connection::{Client, Waiter};
@@ -72,6 +72,12 @@ enum Refusal {
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Refusal {
         Refusal::Fault(fault)
+    }
+}
+
+impl From<Reply> for Refusal {
+    fn from(redirect: Reply) -> Refusal {
+        Refusal::Redirect(redirect)
     }
 }
 
@@ -182,14 +188,13 @@ async fn answer<D: Downstream>(
     loop {
         let snapshot = worker.snapshot();
         let view = View::new(request.head, &request.origin);
-        if let Some(redirect) = down.client().redirect() {
-            return Err(redirected(redirect, &view));
+        // Who spoke https to a trusted forwarder would be sent round in circles.
+        if let Some(redirect) = down.client().redirect().filter(|_| view.scheme() == Scheme::Http) {
+            return Err(redirected(redirect, &view)?.into());
         }
         let Destination { service: index, route } = snapshot.table.find(&view).map_err(Fault::Unrouted)?;
         let service = &snapshot.table.services[index];
-        if let Some(refusal) = refused_by(&service.settings.routes.all()[route], request, &view) {
-            return Err(refusal);
-        }
+        refuse_by(&service.settings, route, request, &view)?;
         let key = key_of(&service.settings, &view, draw);
         let assignment = service.assign(&view, key.hash).ok_or(Fault::Upstream(Failure::NoEndpoint))?;
         let judged = assignment.reason == Reason::Split && tries == 0;
@@ -226,27 +231,29 @@ async fn answer<D: Downstream>(
     }
 }
 
-/// What a route says before anything is sent.
-fn refused_by(route: &Route, request: &Request<'_>, view: &View<'_>) -> Option<Refusal> {
+/// What a service's route of this index says before anything is sent.
+fn refuse_by(service: &settings::Service, route: usize, request: &Request<'_>, view: &View<'_>) -> Result<(), Refusal> {
+    let route = &service.routes.all()[route];
     if route.limits.refuses_head(request.head.bytes.len(), request.head.list.len()) {
-        return Some(Fault::LargeHead.into());
+        return Err(Fault::LargeHead.into());
     }
     if let Framing::Length(length) = request.framing
         && route.limits.refuses_body(length)
     {
-        return Some(Fault::LargeBody.into());
+        return Err(Fault::LargeBody.into());
     }
-    match &route.action {
-        Action::Redirect(redirect) => Some(redirected(redirect, view)),
-        Action::Forward(_) => None,
-    }
+    let Action::Redirect(redirect) = &route.action else { return Ok(()) };
+    let mut reply = redirected(redirect, view)?;
+    let request_id = request.id.text(request.head);
+    let (client, service, route_name) = (view.client(), &service.name, &route.name);
+    let vars = Vars { pool: "", version: "", service, route: route_name, request_id, client };
+    reply.edit(&route.response_headers, &vars);
+    Err(reply.into())
 }
 
-fn redirected(redirect: &Redirect, view: &View<'_>) -> Refusal {
-    match redirect.location(view) {
-        Some(location) => Refusal::Redirect(Reply::redirect(redirect, location)),
-        None => Fault::BadRequest("no Host to redirect to").into(),
-    }
+fn redirected(redirect: &Redirect, view: &View<'_>) -> Result<Reply, Fault> {
+    let location = redirect.location(view).ok_or(Fault::BadRequest("no Host to redirect to"))?;
+    Ok(Reply::redirect(redirect, location))
 }
 
 /// Picks an endpoint of a pool, if possible not the one that just failed.

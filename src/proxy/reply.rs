@@ -2,7 +2,7 @@
 //!
 //! Invariant: every field's value is visible ASCII, and the body is short.
 
-use crate::domain::route::Redirect;
+use crate::domain::route::{Edits, Layers, Redirect, Vars};
 use crate::proxy::error::Fault;
 
 /// An answer that no upstream gave.
@@ -41,6 +41,22 @@ impl Reply {
     pub fn redirect(redirect: &Redirect, location: String) -> Reply {
         let fields = vec![field("location", &location)];
         Reply { status: redirect.status, fields, text: String::new(), closes: false }
+    }
+
+    /// Edits its head.
+    pub fn edit(&mut self, edits: &Edits, vars: &Vars<'_>) {
+        let edits = Layers::only(edits);
+        self.fields.retain(|(name, _)| !edits.drops(name.as_bytes()));
+        for (name, template) in edits.fields() {
+            let mut value = Vec::new();
+            template.write(vars, &mut value);
+            self.fields.push((name.to_owned(), value));
+        }
+    }
+
+    /// True if a field of this name, in lower case, is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(known, _)| known == name)
     }
 }
 

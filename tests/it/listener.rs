@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
 use super::support::client::Client;
 use super::support::pace;
 use super::support::process::Process;
@@ -160,14 +158,6 @@ fn connections_beyond_the_limit_wait_and_none_slips_in() {
     assert_eq!(by_worker(&mut admin, "teal_worker_busy_connections"), [0, 0]);
 }
 
-/// A client whose connection comes from this address.
-fn client_from(source: [u8; 4], to: SocketAddr) -> Client {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    Client::over(TcpStream::from(socket))
-}
-
 #[test]
 fn a_source_beyond_its_limit_is_hung_up_on_and_others_are_served() {
     let blue = Upstream::plain("blue");
@@ -178,7 +168,7 @@ fn a_source_beyond_its_limit_is_hung_up_on_and_others_are_served() {
         assert!(teal.client().is_closed());
         assert_eq!(metric(&mut admin, refused), refusals);
     }
-    assert_eq!(client_from([127, 0, 0, 2], teal.address).get("/", "").status, 200);
+    assert_eq!(Client::from_source([127, 0, 0, 2], teal.address).get("/", "").status, 200);
     assert!(inside.iter_mut().all(|client| client.get("/", "").status == 200));
     inside.pop();
     teal.until("its place is free", || metric(&mut admin, "teal_client_connections") == 1);

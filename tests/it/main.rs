@@ -5,16 +5,21 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` here means between its files")]
 
 mod admin;
+mod early;
+mod edge;
 #[path = "../../src/config/tls/forge.rs"]
 mod forge;
 mod forwarding;
 mod http2;
 mod http2_upstream;
 mod lifecycle;
+mod limits;
 mod listener;
 mod malformed;
 mod reload;
 mod rollout;
+mod routes;
 mod support;
 mod switching;
 mod tls;
+mod tls_traffic;

@@ -101,7 +101,7 @@ fn edits_limits_timeouts_and_upgrades_are_read() {
     assert_eq!((limits.body, limits.head, limits.headers), (Some(10 << 20), Some(8192), Some(20)));
     assert_eq!(route("limits: { body: none }").limits.body, None);
     assert_eq!(route("limits: { body: 1TiB }").limits.body, Some(1 << 40));
-    assert_eq!(route("upgrades: [WebSocket, spdy]").upgrades, ["websocket", "spdy"]);
+    assert_eq!(route("upgrades: [WebSocket, SPDY/3.1]").upgrades, ["websocket", "spdy/3.1"]);
     assert!(route("upgrades: []").upgrades.is_empty());
     let service =
         shop("timeouts: { head: 1s, idle: 2s }\n    routes: [ { name: a, timeouts: { idle: 3s, request: 4s } } ]");
@@ -201,6 +201,8 @@ fn each_mistake_in_a_route_has_its_code() {
         ("{ name: a, timeouts: { request: 1ms } }", &["out_of_range"]),
         ("{ name: a, upgrades: websocket }", &["wrong_type"]),
         ("{ name: a, upgrades: [h2c, 'a b'] }", &["unsupported", "bad_value"]),
+        ("{ name: a, upgrades: [HTTP/2.0, TLS/1.0] }", &["unsupported", "unsupported"]),
+        ("{ name: a, upgrades: ['a/', /1, a/b/c] }", &["bad_value", "bad_value", "bad_value"]),
         ("{ name: a }, { name: a, match: { scheme: http } }", &["duplicate", "conflict"]),
         ("{ name: a }, { name: b }, { name: c }", &["conflict", "conflict"]),
         ("{ name: a, match: { path: {} } }, { name: b }", &["conflict"]),

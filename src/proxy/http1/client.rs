@@ -499,8 +499,8 @@ impl Downstream for Connection {
         self.begin_head(reply.status);
         let out = self.output.end();
         reply.fields.iter().for_each(|(name, value)| put_field(out, name.as_bytes(), value));
-        if let Some(promise) = self.client.strict_transport() {
-            put_field(out, b"strict-transport-security", promise.as_bytes());
+        if let Some(promise) = self.client.strict_transport().filter(|_| !reply.has(hop::STRICT_TRANSPORT)) {
+            put_field(out, hop::STRICT_TRANSPORT.as_bytes(), promise.as_bytes());
         }
         out.extend_from_slice(b"content-length: ");
         decimal(reply.text.len() as u64, out);

@@ -2,11 +2,27 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use super::secure::Trusting;
+
+/// Reads give up after this, so that a test fails rather than hangs.
+pub const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
+
+/// What a client speaks over.
+trait Wire: Read + Write + Send {}
+
+impl<W: Read + Write + Send> Wire for W {}
 
 /// One connection to Teal.
 pub struct Client {
-    input: BufReader<TcpStream>,
+    input: BufReader<Box<dyn Wire>>,
+    /// The same connection, if it is a plain one over TCP.
+    tcp: Option<TcpStream>,
 }
 
 /// One answer.
@@ -21,6 +37,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The values of a header, by lower-case name, in order.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let lines = self.headers.iter().filter_map(|line| line.split_once(':'));
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
+    }
+
     /// The value of a header, by lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find_map(|line| {
@@ -38,19 +60,63 @@ impl Client {
 
     /// Speaks over a stream that is connected already.
     pub fn over(stream: TcpStream) -> Client {
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(PATIENCE).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { input: BufReader::new(stream) }
+        let tcp = stream.try_clone().ok();
+        Client { input: BufReader::new(Box::new(stream)), tcp }
+    }
+
+    /// Connects from another address of this machine.
+    pub fn from_source(source: [u8; 4], to: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        Client::over(socket.into())
+    }
+
+    /// Connects to a Unix socket.
+    pub fn unix(path: &Path) -> Client {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(PATIENCE).unwrap();
+        Client { input: BufReader::new(Box::new(stream)), tcp: None }
+    }
+
+    /// Connects and asks for `name` over TLS; the first byte sent or read shakes hands.
+    pub fn secure(address: SocketAddr, tls: &Trusting, name: &str) -> Client {
+        Client::secure_over(TcpStream::connect(address).unwrap(), tls, name)
+    }
+
+    /// The same over a stream that is connected already.
+    pub fn secure_over(stream: TcpStream, tls: &Trusting, name: &str) -> Client {
+        stream.set_read_timeout(PATIENCE).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { input: BufReader::new(Box::new(tls.over(stream, name))), tcp: None }
     }
 
     /// Sends bytes.
     pub fn send(&mut self, text: &str) {
-        self.input.get_mut().write_all(text.as_bytes()).unwrap();
+        self.send_bytes(text.as_bytes());
+    }
+
+    /// Sends bytes that need not be text.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.input.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// Sends bytes to somebody who may have hung up; false if that is known already.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.input.get_mut().write_all(bytes).is_ok()
     }
 
     /// A `GET` with extra header lines (each ending in CRLF).
     pub fn get(&mut self, path: &str, headers: &str) -> Answer {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n{headers}\r\n"));
+        self.answer().expect("an answer")
+    }
+
+    /// A `GET` to another host.
+    pub fn get_from(&mut self, host: &str, path: &str, headers: &str) -> Answer {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"));
         self.answer().expect("an answer")
     }
 
@@ -132,12 +198,12 @@ impl Client {
 
     /// A second handle, to send from another thread.
     pub fn writer(&self) -> TcpStream {
-        self.input.get_ref().try_clone().unwrap()
+        self.tcp.as_ref().unwrap().try_clone().unwrap()
     }
 
     /// Breaks the connection off, so that the other side cannot take it for half closed.
     pub fn reset(self) {
-        socket2::SockRef::from(self.input.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(self.tcp.as_ref().unwrap()).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     fn line(&mut self) -> Option<String> {

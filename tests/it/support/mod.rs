@@ -4,7 +4,11 @@ pub mod client;
 pub mod frames;
 pub mod http2;
 pub mod load;
+pub mod names;
 pub mod process;
+pub mod proxied;
+pub mod raw;
+pub mod secure;
 pub mod teal;
 pub mod upstream;
 

@@ -139,6 +139,11 @@ impl Teal {
         self.running.as_ref().expect("running until dropped")
     }
 
+    /// Where its listener of this number (of those over TCP) listens.
+    pub fn listener(&self, number: usize) -> SocketAddr {
+        self.running().listen[number]
+    }
+
     /// A new client connection.
     pub fn client(&self) -> Client {
         Client::connect(self.address)
