@@ -125,6 +125,24 @@ reasons! {
     }
 }
 
+reasons! {
+    /// How a client's HTTP/2 ended its connection.
+    Abuse {
+        /// Frames that move nothing, more than anyone needs.
+        ControlFrames = "control_frames",
+        /// A header block of too many frames or bytes.
+        HeaderBlock = "header_block",
+        /// Most of its streams were reset by the client.
+        Resets = "resets",
+        /// A frame larger than allowed.
+        FrameSize = "frame_size",
+        /// A limit of stored things: streams reset before they were looked at, tiny frames that wait, huge header lists.
+        Excess = "excess",
+        /// A rule of HTTP/2 was broken.
+        Protocol = "protocol",
+    }
+}
+
 impl Default for Admission {
     fn default() -> Admission {
         Admission::new(USUAL)

@@ -9,8 +9,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::config::settings::{Address, Place};
@@ -35,6 +37,24 @@ pub struct Endpoint {
     health: AtomicU8,
     retired: AtomicBool,
     in_flight: PerWorker<Tally>,
+    connections: AtomicUsize,
+}
+
+/// The place of one connection among those open to an endpoint; free again when dropped.
+#[derive(Debug)]
+pub struct Slot(Arc<Endpoint>);
+
+impl Slot {
+    /// Whose connection it is.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.0
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
 }
 
 /// What health checks know of an endpoint.
@@ -65,7 +85,19 @@ impl Endpoint {
             health: AtomicU8::new(Health::Unknown as u8),
             retired: AtomicBool::new(false),
             in_flight: PerWorker::new(workers),
+            connections: AtomicUsize::new(0),
         }
+    }
+
+    /// A place for a connection about to be opened, if there are not `most` already.
+    pub fn enter(self: &Arc<Endpoint>, most: Option<NonZeroUsize>) -> Option<Slot> {
+        let room = |open: usize| most.is_none_or(|most| open < most.get()).then_some(open + 1);
+        self.connections.fetch_update(Relaxed, Relaxed, room).ok().map(|_| Slot(Arc::clone(self)))
+    }
+
+    /// Connections open over all workers.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
     }
 
     /// Where to connect; `None` while the name has never resolved.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::bridge::admission::{Admission, Arrival, Closed, Pause, Refusal};
+use crate::bridge::admission::{Abuse, Admission, Arrival, Closed, Pause, Refusal};
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::handover::Handover;
@@ -48,6 +48,10 @@ pub struct WorkerTally {
     pub turned_away: [Tally; Refusal::NAMES.len()],
     /// Client connections it closed by itself, by [`Closed`].
     pub closed: [Tally; Closed::NAMES.len()],
+    /// Client connections that began to speak HTTP/2.
+    pub http2: Tally,
+    /// Those that were ended for how the client used it, by [`Abuse`].
+    pub abuses: [Tally; Abuse::NAMES.len()],
     /// How often it stopped accepting, by [`Pause`].
     pub pauses: [Tally; Pause::NAMES.len()],
     /// The worst recent delay of its loop in microseconds.

@@ -23,6 +23,8 @@ pub(super) const CLIENT: &[&str] = &[
     "keep_alive",
     "max_connections",
     "max_connections_per_source",
+    "max_in_flight",
+    "unread",
     "max_head",
     "max_headers",
     "trusted",
@@ -235,6 +237,8 @@ fn client(value: Value<'_>) -> Option<Client> {
         max_connections: section.or("max_connections", default.max_connections, |v| most(v, "auto")),
         max_connections_per_source: section
             .or("max_connections_per_source", default.max_connections_per_source, |v| most(v, "none")),
+        max_in_flight: section.or("max_in_flight", default.max_in_flight, |v| most(v, "none")),
+        unread: section.or("unread", default.unread, |v| v.duration(SECOND / 10..=HOUR)),
         // Less than 8 KiB would refuse ordinary browsers; the buffer is kept per connection.
         max_head: section.or("max_head", default.max_head, |v| v.size(8 * 1024..=1024 * 1024)),
         max_headers: section.or("max_headers", default.max_headers, |v| v.count(10..=1000)),
@@ -242,8 +246,8 @@ fn client(value: Value<'_>) -> Option<Client> {
     })
 }
 
-/// A number of connections, or the word for leaving it open.
-fn most(value: Value<'_>, left_open: &str) -> Option<Option<NonZeroUsize>> {
+/// A number, or the word for leaving it open.
+pub(super) fn most(value: Value<'_>, left_open: &str) -> Option<Option<NonZeroUsize>> {
     if value.is(left_open) { Some(None) } else { value.count(1..=1_000_000).map(NonZeroUsize::new) }
 }
 

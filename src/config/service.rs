@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::edits::edits;
+use super::file::most;
 use super::overrides::overrides;
 use super::report::{Problem, Span};
 use super::rollout::rollout;
@@ -40,7 +41,7 @@ pub(super) const SPLIT_BY: &[&str] = &["header", "cookie"];
 pub(super) const STICKY: &[&str] = &["cookie", "max_age"];
 pub(super) const HEALTH: &[&str] = &["path", "interval", "timeout", "unhealthy_after", "healthy_after"];
 pub(super) const TIMEOUTS: &[&str] = &["connect", "head", "request", "idle"];
-pub(super) const CONNECTIONS: &[&str] = &["max_idle", "idle"];
+pub(super) const CONNECTIONS: &[&str] = &["max", "max_idle", "idle"];
 pub(super) const RETRY: &[&str] = &["attempts", "budget"];
 pub(super) const ANALYSIS: &[&str] = &["alpha", "beta", "tolerate", "approve", "min_requests"];
 pub(super) const TOLERATE: &[&str] = &["errors_odds", "latency"];
@@ -325,6 +326,7 @@ fn connections(value: Value<'_>) -> Option<Connections> {
     let section = value.section(CONNECTIONS)?;
     let default = Connections::default();
     Some(Connections {
+        max: section.or("max", default.max, |v| most(v, "none")),
         max_idle: section.or("max_idle", default.max_idle, |v| v.count(0..=10_000)),
         idle: section.or("idle", default.idle, |v| v.duration(100 * MILLISECOND..=HOUR)),
     })

@@ -106,6 +106,10 @@ pub struct Client {
     pub max_connections: Option<NonZeroUsize>,
     /// Of these, from one IPv4 address or IPv6 /64; what goes beyond is closed at once. `None` is no limit.
     pub max_connections_per_source: Option<NonZeroUsize>,
+    /// Requests in flight at one time, over all workers; more are answered 503. `None` for no limit.
+    pub max_in_flight: Option<NonZeroUsize>,
+    /// How long a client may leave an answer unread that is complete on our side.
+    pub unread: Duration,
     /// Bytes of a request head.
     pub max_head: usize,
     /// Header fields in a request head.
@@ -121,6 +125,8 @@ impl Default for Client {
             keep_alive: Duration::from_secs(60),
             max_connections: None,
             max_connections_per_source: None,
+            max_in_flight: None,
+            unread: Duration::from_secs(30),
             max_head: 32 * 1024,
             max_headers: 100,
             trust: Trust::default(),
@@ -358,6 +364,8 @@ impl Default for Timeouts {
 /// Upstream connection reuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connections {
+    /// Connections open to an endpoint at one time, over all workers; `None` for no limit.
+    pub max: Option<NonZeroUsize>,
     /// Idle connections kept per endpoint and worker.
     pub max_idle: usize,
     /// How long an idle connection is kept: a little below what servers keep, so that ours closes first.
@@ -366,7 +374,7 @@ pub struct Connections {
 
 impl Default for Connections {
     fn default() -> Connections {
-        Connections { max_idle: 256, idle: Duration::from_secs(50) }
+        Connections { max: None, max_idle: 256, idle: Duration::from_secs(50) }
     }
 }
 

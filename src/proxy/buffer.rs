@@ -115,6 +115,11 @@ impl Buffers {
         Buffer { bytes, start: 0 }
     }
 
+    /// A [`SMALL`] stretch of memory without content.
+    pub fn take_bytes(&self) -> Vec<u8> {
+        self.take(SMALL).bytes
+    }
+
     /// Takes a buffer back, with whatever is in it.
     pub fn put(&self, buffer: Buffer) {
         self.put_bytes(buffer.bytes);

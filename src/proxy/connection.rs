@@ -22,7 +22,8 @@ use crate::clock::{self, Micros};
 use crate::config::settings;
 use crate::domain::placement;
 use crate::domain::route::{Location, PathEdit, Redirect, Scheme};
-use crate::proxy::http1;
+use crate::proxy::http1::{self, client::Ended};
+use crate::proxy::http2;
 use crate::proxy::proxy_protocol::{self, Ends};
 use crate::proxy::stream::Stream;
 use crate::proxy::tls;
@@ -32,9 +33,6 @@ use crate::proxy::worker::Worker;
 /// While draining, how long an idle connection is kept for a request that may be on its way: it is answered, and the
 /// answer says that it was the last. Closing at once would hang up on clients that were never told.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// How long a client may leave an answer unread that is complete on our side.
-const UNREAD: Duration = Duration::from_secs(30);
 
 /// How the sweep reaches whoever waits in a request: the connection's task, or a stream's.
 #[derive(Default)]
@@ -86,6 +84,7 @@ pub struct Client {
     since: Cell<Micros>,
     cut: Cell<bool>,
     over: Cell<bool>,
+    told: Cell<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,7 +102,8 @@ enum Phase {
 }
 
 impl Client {
-    fn new(ends: Ends, listener: Option<Arc<Listener>>) -> Client {
+    /// A client that has just connected, to a listener that some table named.
+    pub fn new(ends: Ends, listener: Option<Arc<Listener>>) -> Client {
         Client {
             ends: Cell::new(ends),
             forwarded_for: OnceCell::new(),
@@ -115,6 +115,7 @@ impl Client {
             since: Cell::new(clock::now()),
             cut: Cell::default(),
             over: Cell::default(),
+            told: Cell::default(),
         }
     }
 
@@ -139,6 +140,11 @@ impl Client {
             true => Scheme::Https,
             false => Scheme::Http,
         }
+    }
+
+    /// It may begin with the preface of HTTP/2 without having agreed on it: by prior knowledge, only in the clear.
+    pub fn may_begin_http2(&self) -> bool {
+        self.listener.as_ref().is_none_or(|listener| listener.settings.http2 && listener.tls.is_none())
     }
 
     /// The fields that tell upstreams who it is, by its certificate.
@@ -201,9 +207,15 @@ impl Client {
     /// the first time it does either.
     pub fn sweep(&self, now: Micros, limits: &settings::Client, draining: Option<Micros>) -> Option<Closed> {
         let (idle, limit, why) = match self.phase.get() {
-            Phase::Busy => return None,
+            Phase::Busy => {
+                // Only what shares its connection with others has something to say before its end.
+                if draining.is_some() && !self.told.replace(true) {
+                    self.waiter.wake();
+                }
+                return None;
+            }
             Phase::Reading => {
-                let unread = now > self.since.get().after(UNREAD) && !self.cut.replace(true);
+                let unread = now > self.since.get().after(limits.unread) && !self.cut.replace(true);
                 return unread.then(|| {
                     self.waiter.give_up();
                     Closed::Unread
@@ -271,24 +283,44 @@ pub fn serve(
 }
 
 async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: Stream, mut place: admission::Place) {
-    let Some(stream) = receive(&worker, &client, stream, &mut place).await else { return };
+    let Some(received) = receive(&worker, &client, stream, &mut place).await else { return };
     // Outside tokio's budget: a poll that stops for fairness before it wrote would leave a head to a later moment, when
     // the table may already say otherwise. What streams yields by itself now and then.
-    let ended = tokio::task::unconstrained(http1::client::serve(&worker, &client, stream)).await;
+    let ended = match received {
+        Received { stream, speaks_http2: true } => Ended::Http2(stream, Vec::new()),
+        Received { stream, .. } => tokio::task::unconstrained(http1::client::serve(&worker, &client, stream)).await,
+    };
     match ended {
-        http1::client::Ended::Closed(close) => close.perform().await,
-        http1::client::Ended::Switched(side, tunnel) => {
+        Ended::Closed(close) => close.perform().await,
+        Ended::Http2(stream, early) => {
+            // Boxed: a connection that speaks HTTP/1.1 need not be large enough for both.
+            let serving = Box::pin(http2::server::serve(&worker, &client, stream, early));
+            tokio::task::unconstrained(serving).await.perform().await;
+        }
+        Ended::Switched(side, tunnel) => {
             client.busy();
             tunnel::run(side, tunnel).await;
         }
     }
 }
 
+/// A connection at the first byte of its first request.
+struct Received {
+    stream: Stream,
+    /// It agreed on HTTP/2.
+    speaks_http2: bool,
+}
+
 /// What comes before the first request: whose connection it is, and TLS. `None` if it ends there.
-async fn receive(worker: &Worker, client: &Client, mut stream: Stream, place: &mut admission::Place) -> Option<Stream> {
+async fn receive(
+    worker: &Worker,
+    client: &Client,
+    mut stream: Stream,
+    place: &mut admission::Place,
+) -> Option<Received> {
     let ends = Ends { destination: stream.local_address(), ..client.ends() };
     client.ends.set(ends);
-    let Some(listener) = &client.listener else { return Some(stream) };
+    let Some(listener) = &client.listener else { return Some(Received { stream, speaks_http2: false }) };
     if let Some(settings) = &listener.settings.proxy_protocol {
         let limits = worker.snapshot();
         let limits = &limits.table.client;
@@ -306,7 +338,7 @@ async fn receive(worker: &Worker, client: &Client, mut stream: Stream, place: &m
         }
     }
     match (&listener.tls, stream) {
-        (None, stream) => Some(stream),
+        (None, stream) => Some(Received { stream, speaks_http2: false }),
         (Some(server), Stream::Tcp(stream)) => shake_hands(worker, client, server, stream).await,
         // The configuration allows TLS on TCP only.
         (Some(_), _) => None,
@@ -314,14 +346,14 @@ async fn receive(worker: &Worker, client: &Client, mut stream: Stream, place: &m
 }
 
 /// Shakes hands; `None` if that failed, which is counted.
-async fn shake_hands(worker: &Worker, client: &Client, server: &Server, stream: TcpStream) -> Option<Stream> {
+async fn shake_hands(worker: &Worker, client: &Client, server: &Server, stream: TcpStream) -> Option<Received> {
     let accepted = tls::accept(server, stream).await;
     worker.tally().handshakes.note(accepted.as_ref().map(|accepted| accepted.resumed).map_err(|failure| *failure));
     let accepted = accepted.ok()?;
     if let Some(identity) = accepted.identity {
         let _ = client.identity.set(identity);
     }
-    Some(Stream::TlsServer(Box::new(accepted.stream)))
+    Some(Received { stream: Stream::TlsServer(Box::new(accepted.stream)), speaks_http2: accepted.http2 })
 }
 
 impl Close {

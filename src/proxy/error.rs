@@ -7,6 +7,7 @@
 
 use crate::bridge::observations::Failure;
 use crate::bridge::table::Unrouted;
+use crate::proxy::head::Fields;
 
 /// Why there is no upstream answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,12 @@ pub enum Fault {
     /// No service claims host and path, or none of its routes matches.
     #[error("{0}")]
     Unrouted(Unrouted),
+    /// A switch of protocols towards an upstream that speaks HTTP/2, where there is no such thing.
+    #[error("the upstream cannot switch protocols")]
+    NoSwitch,
+    /// This proxy has all the requests it may have, or no resources left.
+    #[error("too many requests at once")]
+    Overloaded,
     /// The upstream failed.
     #[error("{}", upstream_text(*.0))]
     Upstream(Failure),
@@ -72,9 +79,9 @@ impl Fault {
             Fault::LongTarget => 414,
             Fault::Expectation => 417,
             Fault::LargeHead => 431,
-            Fault::Coding => 501,
+            Fault::Coding | Fault::NoSwitch => 501,
             Fault::Version => 505,
-            Fault::Upstream(Failure::NoEndpoint) => 503,
+            Fault::Overloaded | Fault::Upstream(Failure::NoEndpoint) => 503,
             Fault::Upstream(Failure::Timeout) => 504,
             Fault::Upstream(_) => 502,
         }
@@ -82,12 +89,20 @@ impl Fault {
 
     /// True if the client's HTTP/1.1 connection cannot be trusted with another request.
     pub fn closes(self) -> bool {
-        !matches!(self, Fault::Unrouted(_) | Fault::Method | Fault::Expectation | Fault::Upstream(_))
+        !matches!(
+            self,
+            Fault::Unrouted(_)
+                | Fault::Method
+                | Fault::Expectation
+                | Fault::NoSwitch
+                | Fault::Overloaded
+                | Fault::Upstream(_)
+        )
     }
 
     /// True for requests that were refused before they belonged to any service.
     pub fn is_refusal(self) -> bool {
-        !matches!(self, Fault::Upstream(_) | Fault::BrokenBody | Fault::TooSlow | Fault::LargeBody)
+        !matches!(self, Fault::Upstream(_) | Fault::BrokenBody | Fault::TooSlow | Fault::LargeBody | Fault::NoSwitch)
     }
 
     /// The body: what went wrong, and the request's id for whoever asks in the logs.
@@ -95,17 +110,102 @@ impl Fault {
         format!("{} {self} (request {id})\n", self.status())
     }
 
+    /// The status for a gRPC client, by gRPC's own mapping from HTTP ("HTTP to gRPC Status Code Mapping"), so that it reads
+    /// the same whether or not the client saw the HTTP status; but a limit is called a limit (`RESOURCE_EXHAUSTED`).
+    pub fn grpc_status(self) -> u8 {
+        match self.status() {
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            413 | 414 | 431 => 8,
+            429 | 502..=504 => 14,
+            _ => 2,
+        }
+    }
+
+    /// The text for `grpc-message`, with the request's id. Neither can hold anything that gRPC wants escaped but `%`.
+    pub fn grpc_message(self, id: &str) -> String {
+        format!("{self} (request {id})").replace('%', "%25")
+    }
+
     /// Further fields of the answer. RFC 9110 section 15.5.6 asks for the list of methods; CONNECT and TRACE are all
     /// that is missing from it.
     pub fn fields(self) -> &'static [(&'static str, &'static str)] {
         match self {
+            Fault::Overloaded => &[("retry-after", "1")],
             Fault::Method => &[("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")],
             _ => &[],
         }
     }
 }
 
+/// True for a request by gRPC: its client looks for `grpc-status`, not for the status of HTTP. gRPC-Web, which browsers
+/// speak over any HTTP, is something else.
+pub fn is_grpc(fields: Fields<'_>) -> bool {
+    let content_type = fields.named("content-type").next().unwrap_or_default();
+    let rest = content_type.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
 /// The reason phrase of a status, for status lines; empty if it has none of its own.
 pub fn reason(status: u16) -> &'static str {
     http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::head::{Field, Known, RequestHead};
+
+    #[test]
+    fn grpc_clients_get_the_status_that_grpc_gives_to_ours() {
+        let table = [
+            (Fault::BadRequest("x"), 400, 13),
+            (Fault::BrokenBody, 400, 13),
+            (Fault::Unrouted(Unrouted::NoService), 404, 12),
+            (Fault::Method, 405, 2),
+            (Fault::TooSlow, 408, 2),
+            (Fault::LargeBody, 413, 8),
+            (Fault::LongTarget, 414, 8),
+            (Fault::Expectation, 417, 2),
+            (Fault::LargeHead, 431, 8),
+            (Fault::Coding, 501, 2),
+            (Fault::NoSwitch, 501, 2),
+            (Fault::Version, 505, 2),
+            (Fault::Upstream(Failure::NoEndpoint), 503, 14),
+            (Fault::Upstream(Failure::Connect), 502, 14),
+            (Fault::Upstream(Failure::Reset), 502, 14),
+            (Fault::Upstream(Failure::Timeout), 504, 14),
+            (Fault::Upstream(Failure::Truncated), 502, 14),
+            (Fault::Upstream(Failure::Malformed), 502, 14),
+        ];
+        for (fault, status, grpc) in table {
+            assert_eq!((fault.status(), fault.grpc_status()), (status, grpc), "{fault}");
+        }
+        assert_eq!(
+            Fault::Unrouted(Unrouted::NoService).grpc_message("7%"),
+            "no service for this host and path (request 7%25)"
+        );
+    }
+
+    #[test]
+    fn grpc_is_known_by_its_content_type() {
+        let table = [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+            ("", false),
+        ];
+        for (value, expected) in table {
+            let mut head = RequestHead::default();
+            let (name, span) = (head.push(b"Content-Type"), head.push(value.as_bytes()));
+            head.list.push(Field { name, value: span, known: Known::Other });
+            assert_eq!(is_grpc(head.fields()), expected, "{value}");
+        }
+        assert!(!is_grpc(Fields::NONE));
+    }
 }

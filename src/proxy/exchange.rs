@@ -7,15 +7,19 @@
 //! Invariant: an answer that the upstream cut short ends in a failure, never as if it were complete.
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use crate::bridge::observations::Failure;
+use crate::proxy::buffer::Buffers;
 use crate::proxy::error::Fault;
 use crate::proxy::head::{Fields, ResponseHead};
 use crate::proxy::hop::Upward;
 use crate::proxy::http1::framing::Framing;
 use crate::proxy::http1::upstream as http1;
+use crate::proxy::http2::upstream as http2;
 use crate::proxy::recorder::Attempt;
+use crate::proxy::stream::Stream;
+use crate::proxy::upstream::Reached;
 use crate::proxy::worker::Worker;
 
 /// A request's body, as the client's side gives it.
@@ -26,6 +30,10 @@ pub trait Upload {
     fn took(&mut self, n: usize);
     /// Fields behind the body, once it is over.
     fn trailers(&self) -> Fields<'_>;
+    /// The bytes last shown are the last of the body, and nothing follows them: known beforehand, it saves a frame.
+    fn is_last(&self) -> bool {
+        false
+    }
     /// The client holds its body back until it is told to go on: waiting is then the upstream's doing.
     fn awaits_leave(&self) -> bool;
 }
@@ -33,7 +41,7 @@ pub trait Upload {
 /// Why no response head came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// Nothing was written, and nothing of the body was used up.
+    /// Nothing was written, or certainly nothing processed; and nothing of the body was used up.
     Unsent,
     /// The upstream failed.
     Upstream(Failure),
@@ -43,7 +51,7 @@ pub enum Broken {
 
 /// A request under way at an endpoint.
 pub struct Exchange {
-    wire: http1::Exchange,
+    wire: Wire,
     attempt: Attempt,
     worker: Rc<Worker>,
     /// Bytes of the request's body that may still come.
@@ -78,18 +86,39 @@ impl<U: Upload> Upload for Limited<'_, U> {
     }
 }
 
+/// What the upstream is spoken to by.
+enum Wire {
+    Http1(http1::Exchange),
+    Http2(Box<http2::Exchange>),
+}
+
+/// Calls what both wires have.
+macro_rules! each {
+    ($wire:expr, $inner:ident => $call:expr) => {
+        match $wire {
+            Wire::Http1($inner) => $call,
+            Wire::Http2($inner) => $call,
+        }
+    };
+}
+
 impl Exchange {
     /// Begins an exchange: the head is put together, and goes out with the first poll. A body longer than `limit` bytes
     /// is the client's fault.
     pub fn begin(
         worker: &Rc<Worker>,
-        connection: Box<http1::Connection>,
+        reached: Reached,
         attempt: Attempt,
         request: Upward<'_>,
         framing: Framing,
         limit: Option<u64>,
     ) -> Exchange {
-        let wire = http1::Exchange::begin(&worker.buffers, connection, request, framing);
+        let wire = match reached {
+            Reached::Http1(connection) => {
+                Wire::Http1(http1::Exchange::begin(&worker.buffers, connection, request, framing))
+            }
+            Reached::Http2(seat) => Wire::Http2(http2::Exchange::begin(seat, request, framing)),
+        };
         Exchange { wire, attempt, worker: Rc::clone(worker), allowance: limit.unwrap_or(u64::MAX) }
     }
 
@@ -103,43 +132,53 @@ impl Exchange {
             let broken = if slow_client { Broken::Client(Fault::TooSlow) } else { Broken::Upstream(Failure::Timeout) };
             return Poll::Ready(Err(broken));
         }
-        self.wire.poll_head(cx, &self.worker.buffers).map_err(Broken::Upstream)
+        match &mut self.wire {
+            Wire::Http1(wire) => wire.poll_head(cx, &self.worker.buffers).map_err(Broken::Upstream),
+            Wire::Http2(wire) => {
+                ready!(wire.poll_head(cx, &self.worker.buffers))?;
+                upload.took(wire.take_untaken());
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 
     /// The response head that came.
     pub fn head(&self) -> ResponseHead<'_> {
-        self.wire.head()
+        each!(&self.wire, wire => wire.head())
     }
 
     /// Where the answer's body ends.
     pub fn framing(&self) -> Framing {
-        self.wire.framing()
+        each!(&self.wire, wire => wire.framing())
     }
 
     /// Lets an interim head go, to wait for the next.
     pub fn skip_interim(&mut self) {
-        self.wire.skip_interim();
+        each!(&mut self.wire, wire => wire.skip_interim());
     }
 
     /// The final head is there: books it, and makes ready for the body.
     pub fn begin_body(&mut self) {
-        self.attempt.head(self.wire.head().status);
+        self.attempt.head(self.head().status);
     }
 
     /// Lets the head go once it was written down; the body follows.
     pub fn drop_head(&mut self) {
-        self.wire.drop_head();
+        each!(&mut self.wire, wire => wire.drop_head());
     }
 
     /// Drives the upload while the answer comes down.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>, upload: &mut impl Upload) -> Poll<Result<(), Broken>> {
         let mut upload = Limited { upload, allowance: &mut self.allowance };
-        self.wire.poll_upload(cx, &self.worker.buffers, &mut upload, &self.attempt)
+        match &mut self.wire {
+            Wire::Http1(wire) => wire.poll_upload(cx, &self.worker.buffers, &mut upload, &self.attempt),
+            Wire::Http2(wire) => wire.poll_upload(cx, &mut upload, &self.attempt),
+        }
     }
 
     /// True once all of the request went up.
     pub fn is_uploaded(&self) -> bool {
-        self.wire.is_uploaded()
+        each!(&self.wire, wire => wire.is_uploaded())
     }
 
     /// The number of bytes of the body that are there, see [`Exchange::data`]; 0 at its end.
@@ -147,31 +186,45 @@ impl Exchange {
         if self.attempt.is_expired() {
             return Poll::Ready(Err(Failure::Timeout));
         }
-        let polled = self.wire.poll_data(cx, &self.worker.buffers);
+        let polled = match &mut self.wire {
+            Wire::Http1(wire) => wire.poll_data(cx, &self.worker.buffers),
+            Wire::Http2(wire) => wire.poll_data(cx),
+        };
         self.attempt.waits(polled.is_pending());
         polled
     }
 
     /// The first `n` bytes of what [`Exchange::poll_data`] announced.
     pub fn data(&self, n: usize) -> &[u8] {
-        self.wire.data(n)
+        each!(&self.wire, wire => wire.data(n))
     }
 
     /// `n` bytes of the body went on towards the client.
     pub fn took(&mut self, n: usize) {
-        self.wire.took(n);
+        each!(&mut self.wire, wire => wire.took(n));
         self.attempt.moved();
     }
 
     /// Fields behind the body, at its end.
     pub fn trailers(&self) -> Fields<'_> {
-        self.wire.trailers()
+        each!(&self.wire, wire => wire.trailers())
+    }
+
+    /// What a gRPC answer over HTTP/2 says of itself, at its end.
+    pub fn grpc_status(&self) -> Option<u16> {
+        match &self.wire {
+            Wire::Http1(_) => None,
+            Wire::Http2(wire) => wire.grpc_status(),
+        }
     }
 
     /// The answer is complete: books it, and keeps the connection if it is clean.
     pub fn complete(self) {
         self.attempt.complete();
-        self.wire.release(&self.worker);
+        match self.wire {
+            Wire::Http1(wire) => wire.release(&self.worker),
+            Wire::Http2(wire) => wire.release(&self.worker.buffers),
+        }
     }
 
     /// The upstream broke off or took too long; the client is told by the way its answer ends.
@@ -182,26 +235,37 @@ impl Exchange {
         self.wire.discard(&self.worker.buffers);
     }
 
-    /// The client is gone: neutral. The connection cannot be used again.
+    /// The client is gone: neutral. What carried the request carries no other.
     pub fn abandon(self) {
         self.wire.discard(&self.worker.buffers);
     }
 
-    /// After a 101: the stream, what came behind the head, and the attempt, which lasts as long as the tunnel.
-    pub fn into_tunnel(self) -> (crate::proxy::stream::Stream, Vec<u8>, Attempt) {
+    /// After a 101: the stream, what came behind the head, and the attempt, which lasts as long as the tunnel. `None` over
+    /// HTTP/2, where nothing switches.
+    pub fn into_tunnel(self) -> Option<(Stream, Vec<u8>, Attempt)> {
+        let Wire::Http1(wire) = self.wire else { return None };
         self.attempt.tunnels();
-        let (stream, early) = self.wire.into_raw(&self.worker.buffers);
-        (stream, early, self.attempt)
+        let (stream, early) = wire.into_raw(&self.worker.buffers);
+        Some((stream, early, self.attempt))
     }
 
-    /// True if the connection had served an earlier request.
+    /// True if the connection had served an earlier request, so that it may have been about to close.
     pub fn is_reused(&self) -> bool {
-        self.wire.is_reused()
+        each!(&self.wire, wire => wire.is_reused())
     }
 
     /// Takes attempt and connection apart after [`Broken`]: the connection is gone, the attempt is the caller's to book.
     pub fn into_attempt(self) -> Attempt {
         self.wire.discard(&self.worker.buffers);
         self.attempt
+    }
+}
+
+impl Wire {
+    fn discard(self, buffers: &Buffers) {
+        match self {
+            Wire::Http1(wire) => wire.discard(buffers),
+            Wire::Http2(wire) => wire.release(buffers),
+        }
     }
 }

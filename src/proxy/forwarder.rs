@@ -6,7 +6,6 @@
 //! Invariant: what may be tried again can certainly be sent again without being done twice.
 
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,16 +13,20 @@ use std::task::Poll;
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::Failure;
 use crate::bridge::table::Assignment;
+use crate::config::settings::Protocol;
 use crate::domain::retry;
 use crate::proxy::connection::Client;
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Exchange};
 use crate::proxy::http1::framing::Framing;
-use crate::proxy::http1::upstream::Connection;
 use crate::proxy::pipeline::{Downstream, Request};
 use crate::proxy::recorder::{Attempt, Place};
-use crate::proxy::upstream;
+use crate::proxy::upstream::{self, Dial, Reached, Unopened};
 use crate::proxy::worker::Worker;
+
+/// Connections in a row that may turn out to be dead before a request counts as failed: a restart of the endpoint can
+/// take all that were idle.
+const MOST_STALE: u32 = 64;
 
 /// Why an attempt brought no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub enum Setback {
     ClientFailed(Fault),
     /// The client is gone.
     ClientGone,
+    /// This process has no descriptor or memory left.
+    Exhausted,
 }
 
 /// Sends a request to `endpoint` and waits for the final response head; interim ones go down at once.
@@ -55,36 +60,27 @@ pub async fn send<D: Downstream>(
     endpoint: &Arc<Endpoint>,
     down: &mut D,
 ) -> Result<Exchange, Setback> {
+    let mut stale = 0;
     loop {
-        let connection = match worker.connections.take(endpoint) {
-            Some(connection) => connection,
-            None => {
-                match open(place, endpoint, down.client()).await {
-                    Ok(connection) => connection,
-                    Err(error) => {
-                        tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
-                        // By the present epoch: nobody reads the book of an old one that has nothing open any more.
-                        present(worker, place).charge(worker.index, Failure::Connect);
-                        return Err(Setback::Failed { failure: Failure::Connect, repeatable: true });
-                    }
-                }
-            }
-        };
+        let reached = reach(worker, request, place, endpoint, down.client()).await?;
         if !worker.is_current(&place.snapshot) && !still_allowed(worker, place, assignment) {
-            worker.connections.put(connection);
+            worker.connections.give_back(reached);
             return Err(Setback::TableMoved);
         }
         let attempt = Attempt::begin(worker, &down.waiter(), present(worker, place), Arc::clone(endpoint));
         let upward = request.upward(down.client(), place);
         let limit = place.route().limits.body;
-        let mut exchange = Exchange::begin(worker, connection, attempt, upward, request.framing, limit);
+        let mut exchange = Exchange::begin(worker, reached, attempt, upward, request.framing, limit);
         match head_of(&mut exchange, request, place, down).await {
             Ok(()) => {
                 exchange.begin_body();
                 return Ok(exchange);
             }
-            // The connection had died while idle; that says nothing about the request or the endpoint.
-            Err(Some(Broken::Unsent)) if exchange.is_reused() => exchange.abandon(),
+            // The connection died or was going away; that says nothing about the request or the endpoint.
+            Err(Some(Broken::Unsent)) if exchange.is_reused() && stale < MOST_STALE => {
+                stale += 1;
+                exchange.abandon();
+            }
             Err(Some(Broken::Unsent)) => {
                 exchange.into_attempt().fail(Failure::Reset);
                 return Err(Setback::Failed { failure: Failure::Reset, repeatable: true });
@@ -111,10 +107,33 @@ pub async fn send<D: Downstream>(
     }
 }
 
-async fn open(place: &Place, endpoint: &Arc<Endpoint>, client: &Client) -> io::Result<Box<Connection>> {
-    let settings = &place.service().settings;
-    let ends = client.ends();
-    upstream::open(endpoint, place.pool(), &settings.connections, settings.timeouts.connect, ends).await
+/// A way to the endpoint: at hand, or opened now.
+async fn reach(
+    worker: &Rc<Worker>,
+    request: &Request<'_>,
+    place: &Place,
+    endpoint: &Arc<Endpoint>,
+    client: &Client,
+) -> Result<Reached, Setback> {
+    let switches = request.switch(place).is_some();
+    if switches && place.pool().protocol == Protocol::Http2 {
+        return Err(Setback::ClientFailed(Fault::NoSwitch));
+    }
+    if let Some(reached) = upstream::at_hand(worker, endpoint, place.pool(), switches) {
+        return Ok(reached);
+    }
+    let dial = Dial::new(endpoint, place.pool(), &place.service().settings, switches, client.ends());
+    dial.reach(worker).await.map_err(|error| {
+        tracing::debug!(%endpoint, %error, "connect failed");
+        let failure = match Unopened::of(&error) {
+            Unopened::Failed => Failure::Connect,
+            Unopened::Full => Failure::NoEndpoint,
+            Unopened::Exhausted => return Setback::Exhausted,
+        };
+        // By the present epoch: nobody reads the book of an old one that has nothing open any more.
+        present(worker, place).charge(worker.index, failure);
+        Setback::Failed { failure, repeatable: true }
+    })
 }
 
 /// Waits for the final head. `None` as error: the client is gone.

@@ -59,7 +59,7 @@ pub enum Known {
     Te,
     /// `Trailer`.
     Trailer,
-    /// `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`, `Proxy-Authorization`: for one hop only.
+    /// `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`, `Proxy-Authorization`, `HTTP2-Settings`: for one hop only.
     HopByHop,
     /// Named in `Connection`, so for one hop only.
     Nominated,
@@ -95,6 +95,7 @@ impl Known {
             10 if is("keep-alive") => Known::HopByHop,
             12 if is("x-request-id") => Known::RequestId,
             14 if is("content-length") => Known::ContentLength,
+            14 if is("http2-settings") => Known::HopByHop,
             16 if is("proxy-connection") => Known::HopByHop,
             17 if is("transfer-encoding") => Known::TransferEncoding,
             18 if is("proxy-authenticate") => Known::HopByHop,
@@ -200,7 +201,7 @@ pub struct RequestHead {
     pub bytes: Vec<u8>,
     /// The method token.
     pub method: Span,
-    /// The target in origin-form, or `*`.
+    /// The target in origin-form, or `*`; nothing stands for `*`, which need not be among the bytes.
     pub target: Span,
     /// The authority asked for: of the target, or the `Host` field.
     pub host: Span,
@@ -218,7 +219,7 @@ impl RequestHead {
 
     /// The target in origin-form, or `*`.
     pub fn target(&self) -> &[u8] {
-        self.target.of(&self.bytes)
+        if self.target.is_empty() { b"*" } else { self.target.of(&self.bytes) }
     }
 
     /// The authority asked for, as sent; empty if there is none.
@@ -234,6 +235,12 @@ impl RequestHead {
     /// True if the method is `method`.
     pub fn is(&self, method: &str) -> bool {
         self.method() == method.as_bytes()
+    }
+
+    /// True if it says that its client takes trailers.
+    pub fn takes_trailers(&self) -> bool {
+        let is_trailers = |member: &[u8]| member.eq_ignore_ascii_case(b"trailers");
+        self.version != Version::Http10 && self.fields().members(Known::Te).any(is_trailers)
     }
 
     /// Marks the fields that `Connection` nominates, except those that decide about the message itself: a client must

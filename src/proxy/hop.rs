@@ -82,6 +82,8 @@ pub struct Upward<'a> {
     pub upgrade: Option<Span>,
     /// It waits for a `100 Continue`.
     pub expects_continue: bool,
+    /// Its client takes trailers. `TE` itself is for one hop, so it is for the writer to say what this hop takes.
+    pub takes_trailers: bool,
 }
 
 impl<'a> Upward<'a> {

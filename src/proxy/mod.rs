@@ -2,9 +2,9 @@
 //!
 //! Files in the order a request meets them: [`listener`], [`connection`], [`pipeline`] (the page to read first),
 //! [`forwarder`], [`exchange`], [`upstream`], [`tunnel`], [`recorder`], [`access`], [`error`], [`reply`]. What is on a wire is in
-//! [`http1`]; both sides meet in the neutral [`head`] and its rules in [`hop`]. [`tls`], [`proxy_protocol`] and
-//! [`unix_socket`] are for listeners and upstreams that want them. Each [`worker`] is an OS thread with its own runtime,
-//! listener, upstream connections, [`buffer`]s and counters; workers share nothing they write.
+//! [`http1`] and [`http2`]; both sides meet in the neutral [`head`] and its rules in [`hop`]. [`tls`],
+//! [`proxy_protocol`] and [`unix_socket`] are for listeners and upstreams that want them. Each [`worker`] is an OS thread
+//! with its own runtime, listener, upstream connections, [`buffer`]s and counters; workers share nothing they write.
 //!
 //! Invariant: nothing on a request's path locks, blocks, or waits for the control plane.
 
@@ -18,6 +18,7 @@ pub mod forwarder;
 pub mod head;
 pub mod hop;
 pub mod http1;
+pub mod http2;
 pub mod lag;
 pub mod listener;
 pub mod pipeline;

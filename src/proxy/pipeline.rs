@@ -21,7 +21,7 @@ use crate::domain::route::{self, Action, Redirect, RequestView, Scheme, Vars};
 use crate::domain::{balance, retry, split};
 use crate::proxy::access::{Line, Logged};
 use crate::proxy::connection::{Client, Waiter};
-use crate::proxy::error::Fault;
+use crate::proxy::error::{self, Fault};
 use crate::proxy::exchange::{Exchange, Upload};
 use crate::proxy::forwarder::{self, Setback};
 use crate::proxy::head::{Known, RequestHead, ResponseHead, Span, View};
@@ -111,11 +111,12 @@ impl Request<'_> {
     /// What goes up of it.
     pub fn upward<'a>(&'a self, client: &'a Client, place: &'a Place) -> Upward<'a> {
         let Request { head, id, origin, expects_continue, .. } = self;
-        Upward { head, client, origin, id, place, upgrade: self.switch(place), expects_continue: *expects_continue }
+        let (upgrade, takes_trailers) = (self.switch(place), head.takes_trailers());
+        Upward { head, client, origin, id, place, upgrade, expects_continue: *expects_continue, takes_trailers }
     }
 
     /// The protocol it asks to switch to, if its route lets it.
-    fn switch(&self, place: &Place) -> Option<Span> {
+    pub fn switch(&self, place: &Place) -> Option<Span> {
         let allowed = |token: &Span| {
             std::str::from_utf8(token.of(&self.head.bytes)).is_ok_and(|token| place.route().allows_upgrade(token))
         };
@@ -149,7 +150,12 @@ pub async fn handle<D: Downstream>(worker: &Rc<Worker>, request: Request<'_>, do
             if fault.is_refusal() {
                 worker.tally().refused.add(1);
             }
-            down.reply(Reply::to_fault(fault, request.id.text(request.head))).await;
+            let id = request.id.text(request.head);
+            down.reply(match error::is_grpc(request.head.fields()) {
+                true => Reply::to_grpc_fault(fault, id),
+                false => Reply::to_fault(fault, id),
+            })
+            .await;
         }
         Err(Refusal::Redirect(reply)) => {
             log.status(reply.status);
@@ -173,6 +179,9 @@ async fn answer<D: Downstream>(
     down: &mut D,
     log: &mut Logged,
 ) -> Result<Answer, Refusal> {
+    if worker.is_full() {
+        return Err(Fault::Overloaded.into());
+    }
     let draw = worker.random();
     let mut tries = 0;
     let mut avoid = None;
@@ -217,6 +226,7 @@ async fn answer<D: Downstream>(
             Err(Setback::Failed { failure, .. }) => return Err(Fault::Upstream(failure).into()),
             Err(Setback::ClientFailed(fault)) => return Err(fault.into()),
             Err(Setback::ClientGone) => return Err(Refusal::Gone),
+            Err(Setback::Exhausted) => return Err(Fault::Overloaded.into()),
         }
     }
 }

@@ -26,6 +26,17 @@ impl Reply {
         Reply { status: fault.status(), fields, text: fault.text(id), closes: fault.closes() }
     }
 
+    /// The same for a gRPC client, which looks for `grpc-status`: a head that is the whole answer.
+    pub fn to_grpc_fault(fault: Fault, id: &str) -> Reply {
+        let status = fault.grpc_status().to_string();
+        let fields = vec![
+            field("content-type", "application/grpc"),
+            field("grpc-status", &status),
+            field("grpc-message", &fault.grpc_message(id)),
+        ];
+        Reply { status: 200, fields, text: String::new(), closes: fault.closes() }
+    }
+
     /// The answer that sends a client elsewhere.
     pub fn redirect(redirect: &Redirect, location: String) -> Reply {
         let fields = vec![field("location", &location)];

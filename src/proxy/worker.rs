@@ -190,9 +190,24 @@ impl Worker {
         }
     }
 
+    /// A worker that no thread runs, by the plane's current table: for whoever drives a connection by hand.
+    pub fn alone(plane: &Arc<Plane>) -> Rc<Worker> {
+        let plane = Arc::clone(plane);
+        let start = Start { index: 0, plane, listeners: Vec::new(), access: None, grace: Duration::ZERO };
+        let worker = Worker::new(&start);
+        worker.take_up();
+        Rc::new(worker)
+    }
+
     /// The current snapshot.
     pub fn snapshot(&self) -> Rc<Snapshot> {
         Rc::clone(&self.snapshot.borrow())
+    }
+
+    /// True if this worker's share of the requests that may be in flight is taken.
+    pub fn is_full(&self) -> bool {
+        let most = self.snapshot.borrow().table.client.max_in_flight;
+        most.is_some_and(|most| self.in_flight.len() >= most.get().div_ceil(self.plane.workers.iter().count()))
     }
 
     /// True if `snapshot` is still the current one.

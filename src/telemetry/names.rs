@@ -28,6 +28,8 @@ metrics! {
     CONNECTIONS_LIMIT = "teal_client_connections_limit", "Client connections allowed at one time.";
     CONNECTIONS_REFUSED = "teal_client_connections_refused_total", "Client connections closed before they were served, by reason.";
     CONNECTIONS_CLOSED = "teal_client_connections_closed_total", "Client connections that Teal closed by itself, by reason.";
+    HTTP2_CONNECTIONS = "teal_http2_connections_total", "Client connections that spoke HTTP/2.";
+    HTTP2_ABUSES = "teal_http2_abuses_total", "HTTP/2 client connections ended for how the client used the protocol, by reason.";
     ACCEPT_PAUSES = "teal_accept_pauses_total", "How often a worker stopped accepting for a while, by reason.";
     WORKER_CONNECTIONS = "teal_worker_connections", "Client connections of a worker open now.";
     WORKER_BUSY = "teal_worker_busy_connections", "Client connections of a worker with a request within about the last second.";
@@ -63,7 +65,7 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for Metric { name, help } in ALL {
             assert!(name.starts_with("teal_") && seen.insert(name), "{name}");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{name}");
             assert!(help.ends_with('.'), "{name}");
         }
     }

@@ -10,9 +10,12 @@ mod edge;
 #[path = "../../src/config/tls/forge.rs"]
 mod forge;
 mod forwarding;
+mod http2;
+mod http2_upstream;
 mod lifecycle;
 mod limits;
 mod listener;
+mod malformed;
 mod reload;
 mod rollout;
 mod routes;

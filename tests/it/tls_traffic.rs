@@ -400,6 +400,33 @@ fn a_header_to_a_secure_endpoint_comes_before_tls() {
     );
 }
 
+#[test]
+fn a_tunnel_passes_through_tls_on_both_sides() {
+    let inside = Authority::new("Inside");
+    let manner = Manner { tls: Some(Serving::with(&inside.issue(&["127.0.0.1"]))), ..Manner::default() };
+    let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nearly";
+    let blue = Upstream::in_manner(manner, move |_| Act::Echo(switching.as_bytes().to_vec()));
+    let folder = folder_of(&inside);
+    inside.issue(&["shop.test"]).write(folder.path(), "shop");
+    let text = format!(
+        "version: 1\nlisten: {}\nadmin: 127.0.0.1:0\nstate: none\nworkers: 1\nservices: {{ shop: {{ pools: {{ blue: {{ endpoints: '{}', tls: {{ ca: ca.crt }} }} }}, health: off }} }}\n",
+        listener(SHOP, ""),
+        blue.url()
+    );
+    fs::write(folder.path().join("teal.yaml"), text).unwrap();
+    let teal = Teal::from_folder(folder);
+    let mut client = Client::secure(teal.address, &Trusting::of(&inside), "shop.test");
+    // The first words of the new protocol come right behind the request.
+    client.send("GET /ws HTTP/1.1\r\nHost: shop.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nfirst");
+    assert_eq!(client.head().map(|answer| answer.status), Some(101));
+    assert_eq!(client.bytes(10), b"earlyfirst");
+    for size in [1, 4_096, 60_000] {
+        let word = "w".repeat(size);
+        client.send(&word);
+        assert_eq!(client.bytes(size), word.as_bytes());
+    }
+}
+
 /// An endpoint with small buffers that begins its answer at once, then is slow to read, and ends when it has read all.
 fn slow_reader(serving: Arc<Serving>) -> SocketAddr {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

@@ -60,7 +60,7 @@ impl Connector {
             None => builder.with_no_client_auth(),
         };
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        config.alpn_protocols = offered(protocol).iter().map(|offer| offer.id().to_vec()).collect();
+        config.alpn_protocols = identifiers(protocol);
         let server_name =
             settings.server_name.as_deref().map(name_of).transpose().map_err(|error| error.to_string())?;
         Ok(Connector { settings: Arc::clone(settings), protocol, config: Arc::new(config), server_name })
@@ -76,12 +76,29 @@ impl Connector {
         address: &Address,
         stream: IO,
     ) -> io::Result<TlsStream<IO>> {
+        self.connect_for(self.protocol, address, stream).await
+    }
+
+    /// Like [`Connector::connect`], for something that needs one of the pool's protocols in particular.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub async fn connect_for<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        protocol: Protocol,
+        address: &Address,
+        stream: IO,
+    ) -> io::Result<TlsStream<IO>> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => name_of(address.host())?,
         };
-        let stream = TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await?;
-        if self.protocol == Protocol::Http2 && !is_http2(&stream) {
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let stream = match protocol == self.protocol {
+            true => connector.connect(name, stream).await?,
+            false => connector.with_alpn(identifiers(protocol)).connect(name, stream).await?,
+        };
+        if protocol == Protocol::Http2 && !is_http2(&stream) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the endpoint does not speak HTTP/2"));
         }
         Ok(stream)
@@ -112,6 +129,10 @@ pub(super) fn store_of(certificates: &[CertificateDer<'static>]) -> RootCertStor
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(certificates.iter().cloned());
     store
+}
+
+fn identifiers(protocol: Protocol) -> Vec<Vec<u8>> {
+    offered(protocol).iter().map(|offer| offer.id().to_vec()).collect()
 }
 
 fn offered(protocol: Protocol) -> &'static [Alpn] {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Error, TextEncoder};
 
-use crate::bridge::admission::{Closed, Pause, Refusal};
+use crate::bridge::admission::{Abuse, Closed, Pause, Refusal};
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::bridge::observations::{Failure, PoolTally, latency_of};
 use crate::bridge::roster::Roster;
@@ -95,7 +95,7 @@ fn process(plane: &Plane, table: &Table, facts: &Facts) -> Vec<MetricFamily> {
     ]
 }
 
-fn connections(plane: &Plane, table: &Table) -> [MetricFamily; 6] {
+fn connections(plane: &Plane, table: &Table) -> [MetricFamily; 8] {
     let total = |read: &dyn Fn(&WorkerTally) -> u64| plane.workers.iter().map(read).fold(0, u64::wrapping_add);
     let by_reason = |names: &[&'static str], tallies: fn(&WorkerTally) -> &[Tally]| {
         let reason =
@@ -104,12 +104,15 @@ fn connections(plane: &Plane, table: &Table) -> [MetricFamily; 6] {
     };
     let limit = plane.admission.limit(table.client.max_connections);
     let accepted = counter(&[], total(&|tally| tally.accepted.read()));
+    let http2 = counter(&[], total(&|tally| tally.http2.read()));
     [
         family(names::CONNECTIONS_OPEN, MetricType::GAUGE, [gauge(&[], plane.admission.open() as f64)]),
         family(names::CONNECTIONS_LIMIT, MetricType::GAUGE, [gauge(&[], limit as f64)]),
         family(names::CONNECTIONS_ACCEPTED, MetricType::COUNTER, [accepted]),
         family(names::CONNECTIONS_REFUSED, MetricType::COUNTER, by_reason(&Refusal::NAMES, |tally| &tally.turned_away)),
         family(names::CONNECTIONS_CLOSED, MetricType::COUNTER, by_reason(&Closed::NAMES, |tally| &tally.closed)),
+        family(names::HTTP2_CONNECTIONS, MetricType::COUNTER, [http2]),
+        family(names::HTTP2_ABUSES, MetricType::COUNTER, by_reason(&Abuse::NAMES, |tally| &tally.abuses)),
         family(names::ACCEPT_PAUSES, MetricType::COUNTER, by_reason(&Pause::NAMES, |tally| &tally.pauses)),
     ]
 }

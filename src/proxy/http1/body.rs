@@ -64,6 +64,14 @@ impl Body {
         }
     }
 
+    /// True if the rest of it lies within the next `available` bytes.
+    pub fn is_within(&self, available: usize) -> bool {
+        match self {
+            Body::Length(left) => *left <= available as u64,
+            Body::Over | Body::Chunked(_) | Body::UntilClose => self.is_over(),
+        }
+    }
+
     /// The stream ended; true if that is how the body was to end.
     pub fn ends_with_stream(&mut self) -> bool {
         let proper = matches!(self, Body::Over | Body::UntilClose);

@@ -24,6 +24,7 @@ use crate::proxy::http1::framing::Framing;
 use crate::proxy::http1::parse::{self, Limits};
 use crate::proxy::http1::relay::{Downwards, Relay, Relayed};
 use crate::proxy::http1::{decimal, put_field};
+use crate::proxy::http2::preface::{self, Spoken};
 use crate::proxy::pipeline::{self, Answer, Downstream, Request};
 use crate::proxy::reply::Reply;
 use crate::proxy::stream::Stream;
@@ -39,6 +40,8 @@ pub enum Ended {
     Closed(Close),
     /// It became a tunnel.
     Switched(Side, Tunnel),
+    /// It began with the preface of HTTP/2, which is among what was read.
+    Http2(Stream, Vec<u8>),
 }
 
 /// Serves requests until the connection ends.
@@ -73,6 +76,10 @@ pub async fn serve(worker: &Rc<Worker>, client: &Rc<Client>, stream: Stream) -> 
             break;
         }
     }
+    if connection.is_http2 {
+        let Side { stream, early } = connection.into_side();
+        return Ended::Http2(stream, early);
+    }
     Ended::Closed(connection.close())
 }
 
@@ -98,11 +105,15 @@ pub(super) struct Connection {
     pub(super) is_ended: bool,
     /// An answer was cut that only the connection's end delimits.
     pub(super) is_cut_short: bool,
+    /// Nothing tells yet which HTTP it speaks.
+    is_first: bool,
+    is_http2: bool,
     pub(super) tunnel: Option<Tunnel>,
 }
 
 impl Connection {
     fn new(worker: Rc<Worker>, client: Rc<Client>, stream: Stream) -> Connection {
+        let is_first = client.may_begin_http2();
         Connection {
             worker,
             client,
@@ -118,6 +129,8 @@ impl Connection {
             keeps_alive: true,
             is_ended: false,
             is_cut_short: false,
+            is_first,
+            is_http2: false,
             tunnel: None,
         }
     }
@@ -140,6 +153,15 @@ impl Connection {
                 while is_fresh && empty_lines < EMPTY_LINES && self.input.filled().starts_with(b"\r\n") {
                     self.input.consume(2);
                     empty_lines += 1;
+                }
+                if is_fresh && self.is_first && !self.input.is_empty() {
+                    let spoken = preface::spoken(self.input.filled());
+                    self.is_first = spoken == Spoken::Undecided;
+                    self.is_http2 = spoken == Spoken::Http2;
+                    is_fresh = spoken == Spoken::Http1;
+                    if self.is_http2 {
+                        return Poll::Ready(Ok(None));
+                    }
                 }
                 if std::mem::take(&mut is_fresh) && !self.input.is_empty() {
                     self.client.begins_head();
@@ -200,8 +222,7 @@ impl Connection {
         self.to_head = head.is("HEAD");
         self.awaits_leave = parsed.expects_continue;
         self.keeps_alive = parsed.keeps_alive && !(self.is_ended && self.input.is_empty());
-        self.takes_trailers = head.version == Version::Http11
-            && head.fields().members(Known::Te).any(|member| member.eq_ignore_ascii_case(b"trailers"));
+        self.takes_trailers = head.takes_trailers();
     }
 
     /// What cannot be parsed is answered like any request of today.
@@ -299,7 +320,7 @@ impl Connection {
 
     /// Ready if the client reset the connection. What it pipelines is read as far as there is room.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.body.is_over() && !self.is_ended && self.input.len() < SMALL {
+        while self.body.is_within(self.input.len()) && !self.is_ended && self.input.len() < SMALL {
             if self.stream.poll_stirred(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -458,9 +479,8 @@ impl Downstream for Connection {
         let downwards = self.put_head(&exchange, &additions);
         if exchange.head().status == 101 {
             let flushed = self.flush().await;
-            let (stream, early, attempt) = exchange.into_tunnel();
             self.keeps_alive = false;
-            if flushed {
+            if let Some((stream, early, attempt)) = exchange.into_tunnel().filter(|_| flushed) {
                 self.tunnel = Some(Tunnel { upstream: Side { stream, early }, attempt });
             }
             return 0;

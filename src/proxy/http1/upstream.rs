@@ -7,10 +7,9 @@
 //! Invariant: a connection is released for reuse only if both messages ended where their framing says and nothing
 //! came behind them.
 
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::bridge::endpoint::Endpoint;
+use crate::bridge::endpoint::{Endpoint, Slot};
 use crate::bridge::observations::Failure;
 use crate::clock::{self, Micros};
 use crate::config::settings;
@@ -36,8 +35,7 @@ const MAX_INTERIM: u8 = 16;
 /// An open connection to an endpoint.
 pub struct Connection {
     stream: Stream,
-    /// Whom it leads to.
-    pub endpoint: Arc<Endpoint>,
+    slot: Slot,
     /// How long it may be kept.
     pub keep: settings::Connections,
     /// When its last exchange ended.
@@ -54,10 +52,10 @@ pub struct Connection {
 
 impl Connection {
     /// A fresh connection over `stream`.
-    pub fn new(stream: Stream, endpoint: &Arc<Endpoint>, keep: &settings::Connections) -> Box<Connection> {
+    pub fn new(stream: Stream, slot: Slot, keep: &settings::Connections) -> Box<Connection> {
         Box::new(Connection {
             stream,
-            endpoint: Arc::clone(endpoint),
+            slot,
             keep: keep.clone(),
             idle_since: clock::now(),
             is_reused: false,
@@ -65,6 +63,11 @@ impl Connection {
             appetite: SMALL,
             list: Vec::new(),
         })
+    }
+
+    /// Whom it leads to.
+    pub fn endpoint(&self) -> &Endpoint {
+        self.slot.endpoint()
     }
 
     /// True if the other side neither closed nor spoke while nobody had asked (Decisions 18).
@@ -154,6 +157,8 @@ impl Exchange {
             attempt.upload_waits(waits && !upload.awaits_leave());
             if self.output.is_empty() {
                 if self.upload == Uploading::Done {
+                    // The answer may take its time.
+                    buffers.put(std::mem::take(&mut self.output));
                     // That it cannot be flushed shows in the answer, or in there being none.
                     let _ = ready!(self.connection.stream.poll_flushed(cx));
                     self.is_flushed = true;
@@ -230,7 +235,8 @@ impl Exchange {
             if std::mem::take(&mut self.is_fresh)
                 && let Some(response) = self.look_for_head()?
             {
-                return Poll::Ready(Ok(self.response = Some(response)));
+                self.response = Some(response);
+                return Poll::Ready(Ok(()));
             }
             match self.poll_read(cx, buffers, MAX_RESPONSE_HEAD.max(LARGE)) {
                 Poll::Pending => return Poll::Pending,
@@ -246,7 +252,7 @@ impl Exchange {
     fn look_for_head(&mut self) -> Result<Option<parse::Response>, Failure> {
         let parsed = parse::response(self.input.filled(), self.to_head, &mut self.connection.list);
         let refuse = |error: &'static str| {
-            tracing::debug!(endpoint = %self.connection.endpoint.address, error, "malformed answer");
+            tracing::debug!(endpoint = %self.connection.endpoint(), error, "malformed answer");
             Failure::Malformed
         };
         let Some(response) = parsed.map_err(refuse)? else { return Ok(None) };
@@ -354,6 +360,7 @@ impl Exchange {
         worker.buffers.put(self.input);
         worker.buffers.put(self.output);
         if keeps && clean {
+            self.connection.is_reused = true;
             worker.connections.put(self.connection);
         }
     }

@@ -21,6 +21,8 @@ impl<W: Read + Write + Send> Wire for W {}
 /// One connection to Teal.
 pub struct Client {
     input: BufReader<Box<dyn Wire>>,
+    /// The same connection, if it is a plain one over TCP.
+    tcp: Option<TcpStream>,
 }
 
 /// One answer.
@@ -60,7 +62,8 @@ impl Client {
     pub fn over(stream: TcpStream) -> Client {
         stream.set_read_timeout(PATIENCE).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { input: BufReader::new(Box::new(stream)) }
+        let tcp = stream.try_clone().ok();
+        Client { input: BufReader::new(Box::new(stream)), tcp }
     }
 
     /// Connects from another address of this machine.
@@ -75,7 +78,7 @@ impl Client {
     pub fn unix(path: &Path) -> Client {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(PATIENCE).unwrap();
-        Client { input: BufReader::new(Box::new(stream)) }
+        Client { input: BufReader::new(Box::new(stream)), tcp: None }
     }
 
     /// Connects and asks for `name` over TLS; the first byte sent or read shakes hands.
@@ -87,7 +90,7 @@ impl Client {
     pub fn secure_over(stream: TcpStream, tls: &Trusting, name: &str) -> Client {
         stream.set_read_timeout(PATIENCE).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { input: BufReader::new(Box::new(tls.over(stream, name))) }
+        Client { input: BufReader::new(Box::new(tls.over(stream, name))), tcp: None }
     }
 
     /// Sends bytes.
@@ -191,6 +194,16 @@ impl Client {
         let mut bytes = vec![0; count];
         self.input.read_exact(&mut bytes).unwrap();
         bytes
+    }
+
+    /// A second handle, to send from another thread.
+    pub fn writer(&self) -> TcpStream {
+        self.tcp.as_ref().unwrap().try_clone().unwrap()
+    }
+
+    /// Breaks the connection off, so that the other side cannot take it for half closed.
+    pub fn reset(self) {
+        socket2::SockRef::from(self.tcp.as_ref().unwrap()).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     fn line(&mut self) -> Option<String> {

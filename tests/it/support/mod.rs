@@ -1,6 +1,8 @@
 //! What the end-to-end tests stand on: upstreams that can misbehave, a running Teal, and a raw client.
 
 pub mod client;
+pub mod frames;
+pub mod http2;
 pub mod load;
 pub mod names;
 pub mod process;

@@ -75,6 +75,8 @@ fn known_counters_come_out_as_exact_lines() {
     plane.workers.of(1).pauses[1].add(1);
     plane.workers.of(1).closed[0].add(6);
     plane.workers.of(0).turned_away[0].add(8);
+    plane.workers.of(1).http2.add(9);
+    plane.workers.of(0).abuses[2].add(3);
     plane.workers.of(1).requests.add(11);
     plane.workers.of(1).handed_over.add(1);
     plane.workers.of(0).lag.set(2_500);
@@ -112,6 +114,9 @@ fn known_counters_come_out_as_exact_lines() {
         "teal_client_connections_accepted_total 42",
         "teal_client_connections_refused_total{reason=\"source_limit\"} 8",
         "teal_client_connections_closed_total{reason=\"head_timeout\"} 6",
+        "teal_http2_connections_total 9",
+        "teal_http2_abuses_total{reason=\"resets\"} 3",
+        "teal_http2_abuses_total{reason=\"protocol\"} 0",
         "teal_accept_pauses_total{reason=\"descriptors\"} 5",
         "teal_accept_pauses_total{reason=\"limit\"} 0",
         "teal_worker_busy_connections{worker=\"0\"} 2",
