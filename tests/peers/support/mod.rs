@@ -1,9 +1,11 @@
 //! What the drills share: processes that die with their owner, a client that tells failures apart, load, peers.
 
 pub mod client;
+pub mod curl;
 pub mod load;
 pub mod nginx;
 pub mod process;
+pub mod python;
 pub mod slow;
 pub mod teal;
 

@@ -35,18 +35,32 @@ impl Teal {
 
     /// Teal with this configuration, which begins with version, addresses and state.
     pub fn start(folder: &Path, rest: &str) -> Teal {
+        Teal::listening(folder, |listen| listen.to_string(), rest)
+    }
+
+    /// The same with other listeners; the first is to be at the address that is given. Files that they name are beside
+    /// the configuration, see [`Teal::beside`].
+    pub fn listening(folder: &Path, listeners: impl FnOnce(SocketAddr) -> String, rest: &str) -> Teal {
         // The file has a folder of its own: what else changes there is taken for a change of the file.
         for name in ["etc", "logs", "state"] {
             std::fs::create_dir_all(folder.join(name)).unwrap();
         }
         let (listen, admin) = (free_address(), free_address());
         let file = folder.join("etc/teal.yaml");
-        let text = format!("version: 1\nlisten: {listen}\nadmin: {admin}\nstate: ../state\nworkers: 2\n{rest}");
+        let listeners = listeners(listen);
+        let text = format!("version: 1\nlisten: {listeners}\nadmin: {admin}\nstate: ../state\nworkers: 2\n{rest}");
         std::fs::write(&file, text).unwrap();
         let process = spawn(folder, &file);
         let mut teal = Teal { listen, admin, file, folder: folder.to_owned(), process };
         teal.ready();
         teal
+    }
+
+    /// The folder that its configuration will be in.
+    pub fn beside(folder: &Path) -> PathBuf {
+        let beside = folder.join("etc");
+        std::fs::create_dir_all(&beside).unwrap();
+        beside
     }
 
     /// Waits until it says that it is ready.
