@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{self, ServerConfig, SupportedProtocolVersion, crypto:
 
 use super::client::store_of;
 use super::names::Names;
-use crate::config::settings::tls::{ClientAuth, Roots, ServerTls, TlsVersion, provider};
+use crate::config::settings::tls::{Alpn, ClientAuth, Roots, ServerTls, TlsVersion, provider};
 
 /// The TLS of one listener.
 #[derive(Debug)]
@@ -45,6 +45,10 @@ impl Server {
         let items = settings.certificates.iter().map(|known| (Arc::clone(&known.certified), &known.names[..]));
         let mut config = builder.with_cert_resolver(Arc::new(Certificates(Names::new(items))));
         config.alpn_protocols = settings.alpn.iter().map(|protocol| protocol.id().to_vec()).collect();
+        if settings.alpn.contains(&Alpn::Http1) {
+            // What serves 1.1 serves 1.0, and some clients (`curl --http1.0`) ask for nothing else.
+            config.alpn_protocols.push(b"http/1.0".to_vec());
+        }
         config.session_storage = Arc::new(NoServerSessionStorage {});
         let tickets = match before.filter(|before| is_as_strict(&before.settings, settings)) {
             _ if !settings.resumption => None,

@@ -211,6 +211,7 @@ async fn the_protocol_is_agreed_on_by_alpn() {
         (&both, &[b"http/1.1"], Ok(false)),
         (&both, &[], Ok(false)),
         (&one, &[b"h2", b"http/1.1"], Ok(false)),
+        (&one, &[b"http/1.0"], Ok(false)),
         (&one, &[b"h2"], Err(Failure::Incompatible)),
         (&both, &[b"smtp"], Err(Failure::Incompatible)),
     ];
