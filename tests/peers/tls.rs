@@ -286,7 +286,7 @@ fn secure_nginx(folder: &Path, inside: &Authority, clients: &Authority, listen: 
     inside.issue(&["blue.internal"]).write(&files, "blue");
     std::fs::write(files.join("clients.crt"), &clients.pem).unwrap();
     let server = format!(
-        "{listen}\nssl_certificate blue.crt; ssl_certificate_key blue.key;\n\
+        "{listen}\nssl_protocols TLSv1.2 TLSv1.3; ssl_certificate blue.crt; ssl_certificate_key blue.key;\n\
          ssl_client_certificate clients.crt; ssl_verify_client optional;\nkeepalive_requests 1000;\n\
          location / {{ return 200 \"$ssl_protocol $ssl_server_name $ssl_client_s_dn $connection_requests\"; }}\n\
          location /who {{ return 200 \"$proxy_protocol_addr $http_x_forwarded_for\"; }}"
