@@ -110,6 +110,24 @@ fn peers_outside_the_balancers_network_speak_for_themselves_or_not_at_all() {
     assert_eq!(greeting(&plain, forged).answer().map(|answer| answer.status), Some(400), "nor where none is expected");
 }
 
+#[test]
+fn places_are_counted_by_the_client_that_the_balancer_names() {
+    let blue = Upstream::plain("blue");
+    let top = "client: { max_connections_per_source: 2 }";
+    let teal = behind(&blue.url(), &balanced("127.0.0.1", true), top, "");
+    let named = |ip: &str| greeting(&teal, format!("PROXY TCP4 {ip} 192.0.2.1 1 2\r\n").as_bytes());
+    let served = |client: &mut Client| {
+        client.try_send(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+            && client.answer().is_some_and(|answer| answer.status == 200)
+    };
+    let mut many: Vec<Client> = ["203.0.113.1", "203.0.113.1", "203.0.113.2"].into_iter().map(named).collect();
+    assert!(many.iter_mut().all(served));
+    assert!(!served(&mut named("203.0.113.1")), "one too many");
+    assert!(served(&mut named("203.0.113.2")), "others are not held to account");
+    many.truncate(1);
+    teal.until("a place is free again", || served(&mut named("203.0.113.1")));
+}
+
 /// An upstream that wants PROXY headers, and how it is to be named in a pool.
 fn wanting(version: &str) -> (Upstream, String) {
     let manner = Manner { proxied: true, ..Manner::default() };

@@ -401,6 +401,25 @@ fn a_header_to_a_secure_endpoint_comes_before_tls() {
 }
 
 #[test]
+fn a_cut_answer_over_tls_has_no_proper_end_and_a_shutdown_has() {
+    let site = Site::new(|request| match request.line.contains("/cut") {
+        true => Act::AnswerAndClose(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n".to_vec()),
+        false => Act::Answer(ok("blue")),
+    });
+    let (teal, authority, _blue) = site.start(&listener(SHOP, ""), "");
+    let tls = Trusting::of(&authority);
+    for version in ["1.0", "1.1"] {
+        let mut client = Client::secure(teal.address, &tls, "shop.test");
+        client.send(&format!("GET /cut HTTP/{version}\r\nHost: shop.test\r\n\r\n"));
+        assert_eq!(client.answer(), None, "HTTP/{version}: not as if it were whole");
+    }
+    let mut idle = Client::secure(teal.address, &tls, "shop.test");
+    assert_eq!(idle.get("/", "").body, "blue");
+    teal.shutdown();
+    assert!(idle.is_closed(), "with the end of TLS");
+}
+
+#[test]
 fn a_tunnel_passes_through_tls_on_both_sides() {
     let inside = Authority::new("Inside");
     let manner = Manner { tls: Some(Serving::with(&inside.issue(&["127.0.0.1"]))), ..Manner::default() };
