@@ -20,21 +20,23 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::bridge::admission::Admission;
 use crate::bridge::table::Plane;
-use crate::config::settings::{self, Settings, State};
+use crate::config::settings::{self, Bind, Settings, State};
 use crate::control::controller::Controller;
+use crate::control::discovery::Discovery;
 use crate::control::driver::{self, Driver, Shared, Source};
 use crate::control::events::Events;
 use crate::control::judge::{Judge, Views};
 use crate::control::ledger::Ledger;
+use crate::control::materials::Materials;
 use crate::control::publisher::Publisher;
 use crate::control::store::{Journal, Loaded, Store};
 use crate::control::{admin, health, watch};
 use crate::proxy::access::AccessBuffer;
-use crate::proxy::{descriptors, listener, worker};
+use crate::proxy::listener::{self, Listening};
+use crate::proxy::unix_socket::{self, SocketFile};
+use crate::proxy::{descriptors, worker};
 use crate::telemetry::access_log::Log;
 
-/// How long names may take to resolve before serving begins without them.
-const RESOLVE: Duration = Duration::from_secs(2);
 /// How long workers may take to come up.
 const COME_UP: Duration = Duration::from_secs(5);
 
@@ -45,13 +47,16 @@ pub enum StartError {
     #[error("cannot listen on {address}: {error}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Bind,
         /// Why.
         error: io::Error,
     },
     /// The access log cannot be opened.
     #[error("cannot write the access log: {0}")]
     AccessLog(io::Error),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
     /// The store cannot be used.
     #[error("cannot use the state: {0}")]
     State(String),
@@ -62,8 +67,9 @@ pub enum StartError {
 
 /// A running Teal.
 pub struct Running {
-    /// Where clients connect.
+    /// Where clients connect over TCP.
     pub listen: Vec<SocketAddr>,
+    socket_files: Vec<SocketFile>,
     /// Where the admin API answers.
     pub admin: Option<SocketAddr>,
     /// The handle to the control plane.
@@ -82,14 +88,17 @@ pub struct Running {
 /// See [`StartError`]. After the store is open what was started is not stopped again: the process is expected to end.
 pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, StartError> {
     let workers = settings.workers.get();
-    let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut listen = Vec::new();
+    let mut listeners: Vec<Vec<Listening>> = (0..workers).map(|_| Vec::new()).collect();
+    let (mut listen, mut socket_files) = (Vec::new(), Vec::new());
     for settings::Listen { address, .. } in &settings.listen {
-        let bound = refuse_taken(*address).and_then(|()| listener::bind(*address, workers));
-        let bound = bound.map_err(|error| StartError::Listen { address: *address, error })?;
-        listen.push(bound[0].local_addr()?);
+        let bound = match address {
+            Bind::Tcp(address) => bind_tcp(*address, workers, &mut listen),
+            Bind::Unix(socket) => bind_unix(socket, workers, &mut socket_files),
+        };
+        let bound = bound.map_err(|error| StartError::Listen { address: address.clone(), error })?;
         listeners.iter_mut().zip(bound).for_each(|(list, socket)| list.push(socket));
     }
+    let materials = Materials::build(&settings, &Materials::default()).map_err(StartError::Tls)?;
     let admin = settings.admin.as_ref().map(|admin| bind_admin(admin.listen)).transpose()?;
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let (store, loaded) = open(&settings.state).map_err(StartError::State)?;
@@ -99,7 +108,7 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     let connections = descriptors::raise(settings.client.max_connections);
     let plane = Plane { admission: Arc::new(Admission::new(connections)), ..Plane::new(workers) };
     let plane = Arc::new(plane);
-    let control = Control::new(settings.clone(), file, Arc::clone(&plane), journal, admin);
+    let control = Control::new(settings.clone(), materials, file, Arc::clone(&plane), journal, admin);
     let controller = control.controller.clone();
     let (stop_control, stop) = oneshot::channel();
     let (first_table, ready) = std_mpsc::channel();
@@ -110,7 +119,7 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
         Ok(Err(text)) => return Err(StartError::State(text)),
         Err(_) => return Err(StartError::State("the control thread ended".to_owned())),
     }
-    let start = |(index, listeners): (usize, Vec<TcpListener>)| {
+    let start = |(index, listeners): (usize, Vec<Listening>)| {
         let start = worker::Start {
             index,
             plane: Arc::clone(&plane),
@@ -123,6 +132,7 @@ pub fn start(settings: Settings, file: Option<PathBuf>) -> Result<Running, Start
     let workers = listeners.into_iter().enumerate().map(start).collect::<io::Result<Vec<_>>>()?;
     let running = Running {
         listen,
+        socket_files,
         admin: admin_address,
         controller,
         plane,
@@ -222,6 +232,7 @@ impl Running {
                 Err(_) => tracing::error!("a worker panicked"),
             }
         }
+        drop(self.socket_files);
         if let Some(access) = self.access {
             access.finish();
         }
@@ -229,6 +240,23 @@ impl Running {
         let _ = self.stop_control.send(());
         let _ = self.control.join();
     }
+}
+
+fn bind_tcp(address: SocketAddr, workers: usize, listen: &mut Vec<SocketAddr>) -> io::Result<Vec<Listening>> {
+    refuse_taken(address)?;
+    let bound = listener::bind(address, workers)?;
+    listen.push(bound[0].local_addr()?);
+    Ok(bound.into_iter().map(Listening::Tcp).collect())
+}
+
+fn bind_unix(
+    settings: &settings::UnixSocket,
+    workers: usize,
+    files: &mut Vec<SocketFile>,
+) -> io::Result<Vec<Listening>> {
+    let (socket, file) = unix_socket::bind(settings)?;
+    files.push(file);
+    (0..workers).map(|_| socket.try_clone().map(Listening::Unix)).collect()
 }
 
 /// Another Teal of the same user would share the port with this one in silence (`SO_REUSEPORT`), each with half of
@@ -248,7 +276,7 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
         socket.set_nonblocking(true)?;
         Ok(socket)
     };
-    bind().map_err(|error| StartError::Listen { address, error })
+    bind().map_err(|error| StartError::Listen { address: address.into(), error })
 }
 
 fn open(state: &State) -> Result<(Store, Loaded), String> {
@@ -274,6 +302,7 @@ struct Control {
 impl Control {
     fn new(
         settings: Settings,
+        materials: Materials,
         file: Option<PathBuf>,
         plane: Arc<Plane>,
         journal: Journal,
@@ -283,7 +312,10 @@ impl Control {
         let (events, views, shared) = (Arc::new(Events::default()), Views::default(), Arc::new(Shared::default()));
         let (commands, queue) = mpsc::unbounded_channel();
         let source = file.as_deref().map(source_of);
-        let driver = driver::Parts { publisher, plane, journal, events, views, shared, settings, source };
+        let discovery = Discovery::new(&settings.resolver, Arc::clone(&publisher), Arc::clone(&events));
+        let discovery = Arc::new(discovery);
+        let driver =
+            driver::Parts { publisher, plane, journal, events, discovery, views, shared, settings, materials, source };
         let controller = Controller::new(&driver, commands.clone());
         Control { controller, driver, file, admin, commands, queue }
     }
@@ -304,8 +336,10 @@ impl Control {
         stop: oneshot::Receiver<()>,
     ) {
         let Control { controller, driver, file, admin, commands, queue } = self;
-        let driver::Parts { publisher, plane, journal, events, views, settings, .. } = &driver;
+        let driver::Parts { publisher, plane, journal, events, discovery, views, settings, .. } = &driver;
         let (plane, journal, events) = (Arc::clone(plane), journal.clone(), Arc::clone(events));
+        let discovery = Arc::clone(discovery);
+        discovery.meet(settings).await;
         let ledger = Ledger::new(journal.clone(), loaded.evidence.clone());
         let workers = settings.workers.get();
         let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
@@ -317,7 +351,6 @@ impl Control {
                 return drop(first_table.send(Err(text)));
             }
         };
-        resolve_all(&plane).await;
         let stop_judge = Arc::new(AtomicBool::new(false));
         let judge = match judge.spawn(Arc::clone(&stop_judge)) {
             Ok(judge) => judge,
@@ -325,6 +358,7 @@ impl Control {
         };
         let driving = tokio::spawn(driver.run(queue));
         let checking = tokio::spawn(health::run(Arc::clone(&plane), events));
+        let finding = tokio::spawn(discovery.run(Arc::clone(&plane)));
         let watching = file.map(|file| tokio::spawn(watch_file(file, controller.clone())));
         let (stop_admin, admin_stops) = oneshot::channel::<()>();
         let answering = admin.map(|socket| tokio::spawn(serve_admin(socket, controller.clone(), token, admin_stops)));
@@ -334,6 +368,7 @@ impl Control {
         let _ = stop.await;
         watching.iter().for_each(tokio::task::JoinHandle::abort);
         checking.abort();
+        finding.abort();
         drop(stop_admin);
         if let Some(answering) = answering {
             let _ = answering.await;
@@ -355,18 +390,6 @@ fn source_of(file: &Path) -> Source {
 /// The process's environment, for `${NAME}` in the configuration.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-async fn resolve_all(plane: &Plane) {
-    let table = plane.table.load_full();
-    let endpoints = table.services.iter().flat_map(|service| &service.pools).flat_map(|pool| &pool.endpoints);
-    let mut lookups = tokio::task::JoinSet::new();
-    for endpoint in endpoints {
-        let endpoint = Arc::clone(endpoint);
-        lookups.spawn(async move { health::resolve(&endpoint).await });
-    }
-    // What has not resolved by then is tried again by the health checks.
-    let _ = tokio::time::timeout(RESOLVE, lookups.join_all()).await;
 }
 
 async fn watch_file(file: PathBuf, controller: Controller) {

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!    clients                                               people, scripts, scrapers
-//!       │ HTTP/1.1                                                   │ HTTP, JSON
+//!       │ HTTP/1.1, HTTP/2, TLS                                      │ HTTP, JSON
 //!  ┌────▼──────────────── DATA PLANE ───────────────┐   ┌────────────▼── CONTROL PLANE ─────────────┐
 //!  │ worker-0   listener ▶ connection ▶ pipeline    │   │ control   admin ▶ controller ▶ driver     │
 //!  │               route ▶ override or split ▶      │   │              │ health, watch   │ machine  │
@@ -30,21 +30,24 @@
 //!
 //! # Life of a request
 //!
-//! 1. [`proxy::listener`]: the kernel picks a worker's socket; the worker accepts. At the connection limit it pauses.
-//! 2. [`proxy::connection`]: hyper parses HTTP/1.1; a sweep, not a timer, cuts silent clients.
-//! 3. [`proxy::pipeline`]: the rest of this list, in one page of code.
-//! 4. [`proxy::head`]: refuses what is malformed or ambiguous; removes hop-by-hop fields, replaces forwarding fields.
-//! 5. [`bridge::table`] asks [`domain::route`] for the service and the first override that matches; without one,
-//!    [`domain::split`] draws the pool from the request's key.
+//! 1. [`proxy::listener`]: a worker accepts a connection, finds it a place, and serves it or hands it to a less loaded
+//!    worker. At the limit it pauses.
+//! 2. [`proxy::connection`]: whose connection it is (PROXY protocol, TLS) and what it speaks. A sweep, not a timer, cuts
+//!    silent clients.
+//! 3. [`proxy::http1`] or [`proxy::http2`] reads a head, refuses what is malformed or ambiguous, and makes it a
+//!    [`proxy::head::RequestHead`]: from here on the wire makes no difference.
+//! 4. [`proxy::pipeline`]: the rest of this list, in one page of code.
+//! 5. [`bridge::table`] asks [`domain::route`] for service and route and for the first override that matches; without
+//!    one, [`domain::split`] draws the pool from the request's key.
 //! 6. [`domain::balance`]: an endpoint of that pool, among those that are eligible.
 //! 7. [`proxy::forwarder`]: takes a connection from [`proxy::upstream`] or opens one. Then, without yielding, it asks
 //!    the current table again whether the pool may still get requests, books the attempt, and writes the head. If the
-//!    table says no, the request goes back to step 5.
+//!    table says no, the request goes back to step 5. [`proxy::hop`] says which fields go up and down.
 //! 8. A setback goes round again if [`domain::retry`] allows it: nothing can be done twice, and the budget has room.
-//! 9. [`proxy::body`]: the answer streams in the client's own task; a cut upstream response ends as an error.
+//! 9. [`proxy::exchange`]: request and answer stream in the client's own task; a cut upstream response ends as an error.
 //! 10. [`proxy::recorder`]: counts the attempt in the book of the weight epoch it was dispatched under, into the
 //!     worker's own cells ([`bridge::observations`]). [`proxy::access`] hands the log line over, if there is a log.
-//! 11. Whatever was not answered by an upstream is a [`proxy::error::Fault`]; one place makes it a response.
+//! 11. Whatever was not answered by an upstream is a [`proxy::error::Fault`]; one place makes it a [`proxy::reply`].
 //!
 //! # Life of a weight change
 //!
@@ -91,10 +94,13 @@
 //! | module | what is there |
 //! |---|---|
 //! | [`app`] | builds both planes, starts and ends them in order; the only one that knows both |
+//! | [`bridge::admission`] | how many connections there are, in all and from one source; why one ended |
+//! | [`bridge::handover`] | what each worker carries, and an inbox for connections it is given |
 //! | [`bridge::table`] | the routing table and what a request gets from it |
-//! | [`bridge::endpoint`] | an endpoint's health, in-flight counts and resolved address; survives tables |
+//! | [`bridge::endpoint`] | an endpoint's health, in-flight counts and where it was found; survives tables |
 //! | [`bridge::observations`] | books, cells and tallies: what workers count, per weight epoch and in total |
 //! | [`bridge::counters`] | counters with one writer each |
+//! | [`bridge::tls`] | TLS ready for use, both sides; who a client proved to be; how handshakes ended |
 //! | [`bridge::roster`] | which worker has taken up which version |
 //! | [`cli`] | the command line, one file per verb |
 //! | [`clock`] | the only reader of time |
@@ -102,22 +108,28 @@
 //! | [`control::admin`] | the admin API: entry checks, routes, wire types, events, metrics |
 //! | [`control::command`] | what can be asked of the control plane |
 //! | [`control::controller`] | the handle through which it is asked |
+//! | [`control::discovery`] | where the names of endpoints are, asked again by TTL |
 //! | [`control::driver`] | the one task that owns run-time state and performs moves, rollouts, reloads |
 //! | [`control::events`] | what happened, as a bounded ring of sentences |
-//! | [`control::health`] | active checks and name resolution |
+//! | [`control::health`] | active checks; [`control::probe`] is what a check says |
 //! | [`control::case`] | one canary on trial: its books and its evidence |
 //! | [`control::judge`] | compares canary and baseline, rolls back |
 //! | [`control::ledger`] | the judge's evidence on disk |
+//! | [`control::materials`] | the TLS of a configuration, made ready for a table |
 //! | [`control::publisher`] | the one writer of the table |
 //! | [`control::state`] | what users and rollouts change at run time |
 //! | [`control::store`] | one crash-safe file, and its thread |
-//! | [`control::watch`] | a changed file is a reload |
+//! | [`control::watch`] | a changed file or certificate is a reload |
 //! | `demo` | the embedded demo: two versions, users, a fault |
 //! | [`domain::analysis`] | the comparator, its findings and approvals |
 //! | [`domain::balance`] | which endpoint of a pool |
+//! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
+//! | [`domain::network`] | sets of IP networks |
+//! | [`domain::placement`] | which worker takes a fresh connection |
+//! | [`domain::proxy_protocol`] | the PROXY protocol, read and written |
 //! | [`domain::retry`] | what may be sent again, and how often |
 //! | [`domain::rollout`] | plan and state machine |
-//! | [`domain::route`] | hosts, paths, overrides |
+//! | [`domain::route`] | hosts, paths, routes (rewrites, redirects, header edits), overrides |
 //! | [`domain::split`] | shares, and the pool a key falls to |
 //! | [`domain::stats`] | e-values, the spending recursion, latency buckets |
 //! | [`proxy`] | the data plane, files in request order |
@@ -140,7 +152,10 @@
 //! 6. **The judge always watches** when pools share traffic, whoever shared it. Its evidence survives a restart.
 //! 8. **Split.** Weighted rendezvous hashing, salted per rollout: raising one share moves keys only towards it. A sticky
 //!    cookie holds an id, never a pool. Overrides avoid a pool that was rolled back, unless they insist.
-//! 10. **One exchange drives both ways.** Upload and download of a request run in the client's own task.
+//! 10. **One exchange drives both ways.** Upload and download of a request run in the client's own task. HTTP/1.1 is our
+//!     own wire path on both sides, HTTP/2 is the `h2` crate's; both meet in one neutral head and one set of rules.
+//! 11. **Uneven workers.** Whoever accepts a connection compares what the workers carry, busy connections first, and
+//!     hands it to a notably less loaded one before its first byte is read. Equal workers keep what the kernel gave them.
 //! 12. **One writer; back is faster than forth.** Forward: journal, publish, acknowledge. Back: publish first. Judge and
 //!     store have threads of their own.
 //! 13. **File and state.** The file defines, the store remembers; `active` in a file only seeds. The default plan is 1,
@@ -150,8 +165,8 @@
 //!     default, only of what cannot happen twice, within a budget of a tenth of the requests.
 //! 19. **Tick.** The judge looks every 100 ms; a rollback is published within a tick of the deciding answer.
 //!
-//! The numbers between belong to what is not there yet: 7 objectives and breakers, 9 rescue, 11 balance between
-//! workers, 14 audit chain, 15 upgrade in place, 16 point of no return, 17 fleet.
+//! The numbers between belong to what is not there yet: 7 objectives and breakers, 9 rescue, 14 audit chain, 15 upgrade
+//! in place, 16 point of no return, 17 fleet.
 //!
 //! # Invariants
 //!
@@ -185,7 +200,7 @@
 //!
 //! # Not there yet
 //!
-//! Deliberately, and named so that nobody looks for it: TLS on either side; HTTP/2 and gRPC; rescue (a failed canary
+//! Deliberately, and named so that nobody looks for it: TLS of the admin API; HTTP/3; rescue (a failed canary
 //! request answered by the baseline); breakers and ejection by an endpoint's own results (active health checks take
 //! endpoints out); absolute objectives and strata in the analysis; gates, hooks, warm-up and a point of no return in
 //! plans; stickiness beyond the cookie and the keyed split; endpoint discovery beyond names that are resolved again;

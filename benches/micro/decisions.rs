@@ -10,7 +10,7 @@ use teal::bridge::observations::Book;
 use teal::bridge::table::{Pool, Service};
 use teal::config::settings::{self, Address};
 use teal::domain::balance::{self, Balance};
-use teal::domain::route::{Condition, Override, RequestView, Test};
+use teal::domain::route::{Condition, Override, RequestView, Scheme, Test};
 use teal::domain::split::{self, Share, Slot};
 
 use crate::Table;
@@ -29,6 +29,12 @@ impl RequestView for Request {
         "/products/list"
     }
 
+    fn query(&self) -> &str {
+        ""
+    }
+    fn scheme(&self) -> Scheme {
+        Scheme::Http
+    }
     fn host(&self) -> &str {
         "www.example.com"
     }
@@ -76,19 +82,14 @@ pub(crate) fn rows(table: &Table) {
 }
 
 fn endpoints_of(count: u16) -> Vec<Endpoint> {
-    let address = |port| Address { host: "127.0.0.1".to_owned(), port, tls: false };
+    let address = |port| Address::http("127.0.0.1", port);
     (1..=count).map(|at| Endpoint::new(at.into(), address(at), 1)).collect()
 }
 
 /// Two pools with half of the traffic each, behind so many overrides.
 fn service(rules: usize) -> Service {
     let names = ["blue", "green"].map(str::to_owned);
-    let pool = |name: &String| settings::Pool {
-        name: name.clone(),
-        endpoints: Vec::new(),
-        protocol: settings::Protocol::default(),
-        tls: None,
-    };
+    let pool = |name: &String| settings::Pool::new(name.clone(), Vec::new());
     let mut settings = settings::Service::new("shop".to_owned(), names.iter().map(pool).collect());
     settings.overrides = (0..rules).map(rule).collect();
     let share = Share::from_basis_points(5_000).expect("half is a share");
@@ -100,6 +101,7 @@ fn service(rules: usize) -> Service {
             endpoints: Vec::new(),
             protocol: settings::Protocol::default(),
             connector: None,
+            proxy_protocol: None,
             tally,
         })
     };

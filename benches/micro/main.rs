@@ -8,6 +8,7 @@ mod counts;
 mod decisions;
 mod routes;
 mod timing;
+mod wire;
 
 use std::time::Duration;
 
@@ -47,4 +48,5 @@ fn main() {
     }
     decisions::rows(&table);
     counts::rows(&table);
+    wire::rows(&table);
 }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,13 +44,24 @@ pub struct Place {
     source: Option<Source>,
 }
 
+/// A connection's socket, whatever it is.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
 /// A connection that was accepted and waits to be served.
 #[derive(Debug)]
 pub struct Arrival {
     /// The socket, not blocking and not yet registered with any runtime.
-    pub socket: TcpStream,
+    pub socket: Socket,
     /// The other end.
     pub peer: SocketAddr,
+    /// The number of the listener that received it.
+    pub listener: usize,
     /// Its place.
     pub place: Place,
 }
@@ -80,6 +92,8 @@ reasons! {
         SourceLimit = "source_limit",
         /// The system could not register the socket.
         Setup = "setup",
+        /// No PROXY protocol header from a peer that owes one, or a peer that may not connect.
+        ProxyProtocol = "proxy_protocol",
     }
 }
 
@@ -108,6 +122,24 @@ reasons! {
         Drained = "drained",
         /// The client did not read the rest of an answer.
         Unread = "unread",
+    }
+}
+
+reasons! {
+    /// How a client's HTTP/2 ended its connection.
+    Abuse {
+        /// Frames that move nothing, more than anyone needs.
+        ControlFrames = "control_frames",
+        /// A header block of too many frames or bytes.
+        HeaderBlock = "header_block",
+        /// Most of its streams were reset by the client.
+        Resets = "resets",
+        /// A frame larger than allowed.
+        FrameSize = "frame_size",
+        /// A limit of stored things: streams reset before they were looked at, tiny frames that wait, huge header lists.
+        Excess = "excess",
+        /// A rule of HTTP/2 was broken.
+        Protocol = "protocol",
     }
 }
 

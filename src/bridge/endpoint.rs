@@ -1,29 +1,60 @@
 //! The live state of one endpoint: where it is, whether it is healthy, how busy it is.
 //!
-//! It outlives the table it was first named in: the publisher hands the same `Endpoint` to every table as
-//! long as pool and address stay the same, so a reload loses neither health nor in-flight counts.
+//! It outlives the table it was first named in: the publisher hands the same `Endpoint` to every table as long as
+//! pool, address and target stay the same, so a reload loses neither health nor in-flight counts. A name with several
+//! targets makes several endpoints; one that was never found makes one without a target.
 //!
-//! Invariant: `retired` is set once, when no table names the endpoint any more, and never cleared.
+//! Invariants: an endpoint never moves: another target is another endpoint; `retired` is set once, when no table names
+//! the endpoint any more, and never cleared.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
-
-use arc_swap::ArcSwapOption;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use crate::bridge::counters::{PerWorker, Tally};
-use crate::config::settings::Address;
+use crate::config::settings::{Address, Place};
 
-/// One upstream address of one pool.
+/// Where to connect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// To a socket of this machine.
+    Unix(PathBuf),
+}
+
+/// One place where a pool's requests can go.
 #[derive(Debug)]
 pub struct Endpoint {
     /// As configured.
     pub address: Address,
     /// Unique among all endpoints of the process: the key of the workers' reuse lists.
     pub id: u64,
-    resolved: ArcSwapOption<SocketAddr>,
+    target: Option<Target>,
     health: AtomicU8,
     retired: AtomicBool,
     in_flight: PerWorker<Tally>,
+    connections: AtomicUsize,
+}
+
+/// The place of one connection among those open to an endpoint; free again when dropped.
+#[derive(Debug)]
+pub struct Slot(Arc<Endpoint>);
+
+impl Slot {
+    /// Whose connection it is.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.0
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
 }
 
 /// What health checks know of an endpoint.
@@ -39,29 +70,39 @@ pub enum Health {
 }
 
 impl Endpoint {
-    /// A new endpoint; an IP literal is resolved at once.
+    /// A new endpoint. What needs no looking up is its own target.
     pub fn new(id: u64, address: Address, workers: usize) -> Endpoint {
-        let literal = address.host.parse().ok().map(|ip| SocketAddr::new(ip, address.port).into());
+        let target = Target::of(&address);
+        Endpoint::found(id, address, target, workers)
+    }
+
+    /// A new endpoint where its name was found; `None` while it never was.
+    pub fn found(id: u64, address: Address, target: Option<Target>, workers: usize) -> Endpoint {
         Endpoint {
             id,
-            resolved: ArcSwapOption::from(literal),
             address,
+            target,
             health: AtomicU8::new(Health::Unknown as u8),
             retired: AtomicBool::new(false),
             in_flight: PerWorker::new(workers),
+            connections: AtomicUsize::new(0),
         }
+    }
+
+    /// A place for a connection about to be opened, if there are not `most` already.
+    pub fn enter(self: &Arc<Endpoint>, most: Option<NonZeroUsize>) -> Option<Slot> {
+        let room = |open: usize| most.is_none_or(|most| open < most.get()).then_some(open + 1);
+        self.connections.fetch_update(Relaxed, Relaxed, room).ok().map(|_| Slot(Arc::clone(self)))
+    }
+
+    /// Connections open over all workers.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
     }
 
     /// Where to connect; `None` while the name has never resolved.
-    pub fn resolved(&self) -> Option<SocketAddr> {
-        self.resolved.load().as_deref().copied()
-    }
-
-    /// Sets where to connect.
-    pub fn resolve(&self, address: SocketAddr) {
-        if self.resolved() != Some(address) {
-            self.resolved.store(Some(address.into()));
-        }
+    pub fn resolved(&self) -> Option<&Target> {
+        self.target.as_ref()
     }
 
     /// What the health checks say.
@@ -78,9 +119,9 @@ impl Endpoint {
         self.health.store(health as u8, Relaxed);
     }
 
-    /// May it be given a request?
+    /// May it be given a request? Not where there is nowhere to send it.
     pub fn is_eligible(&self) -> bool {
-        self.health() != Health::Unhealthy
+        self.target.is_some() && self.health() != Health::Unhealthy
     }
 
     /// The count of requests that `worker` has in flight here.
@@ -101,5 +142,61 @@ impl Endpoint {
     /// See [`Endpoint::retire`].
     pub fn is_retired(&self) -> bool {
         self.retired.load(Relaxed)
+    }
+}
+
+/// As configured, and where that was found if it had to be looked up: unique within a pool.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            Some(target) if self.address.is_name() => write!(f, "{} at {target}", self.address),
+            _ => self.address.fmt(f),
+        }
+    }
+}
+
+impl Target {
+    /// Where an address is that needs no looking up.
+    pub fn of(address: &Address) -> Option<Target> {
+        match &address.place {
+            Place::Host { host, port } => host.parse::<IpAddr>().ok().map(|ip| Target::Tcp(SocketAddr::new(ip, *port))),
+            Place::Unix(path) => Some(Target::Unix(path.clone())),
+            Place::Srv(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Tcp(address) => address.fmt(f),
+            Target::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_says_where_it_was_found() {
+        let tcp = Target::Tcp("10.0.0.7:8080".parse().unwrap());
+        let table = [
+            ("http://10.0.0.7:8080", None, "http://10.0.0.7:8080"),
+            ("unix:/run/app.sock", None, "unix:/run/app.sock"),
+            ("http://app:8080", None, "http://app:8080"),
+            ("http://app:8080", Some(tcp.clone()), "http://app:8080 at 10.0.0.7:8080"),
+            ("srv:_http._tcp.app", Some(tcp), "srv:_http._tcp.app at 10.0.0.7:8080"),
+        ];
+        for (address, target, shown) in table {
+            let address: Address = address.parse().unwrap();
+            let endpoint = match target {
+                None => Endpoint::new(1, address, 1),
+                target => Endpoint::found(1, address, target, 1),
+            };
+            assert_eq!(endpoint.to_string(), shown);
+            assert_eq!(endpoint.is_eligible(), shown != "http://app:8080", "{shown}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::bridge::admission::{Admission, Arrival, Closed, Pause, Refusal};
+use crate::bridge::admission::{Abuse, Admission, Arrival, Closed, Pause, Refusal};
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::handover::Handover;
@@ -18,7 +18,8 @@ use crate::bridge::observations::{Book, PoolTally};
 use crate::bridge::roster::Roster;
 use crate::bridge::tls::{Connector, Handshakes, Server};
 use crate::config::settings;
-use crate::domain::route::{RequestView, Router};
+use crate::domain::proxy_protocol::Version;
+use crate::domain::route::{self, RequestView, Router};
 use crate::domain::split::{self, Share, Slot};
 
 /// What both planes hold: the current table and the workers' roster.
@@ -47,6 +48,10 @@ pub struct WorkerTally {
     pub turned_away: [Tally; Refusal::NAMES.len()],
     /// Client connections it closed by itself, by [`Closed`].
     pub closed: [Tally; Closed::NAMES.len()],
+    /// Client connections that began to speak HTTP/2.
+    pub http2: Tally,
+    /// Those that were ended for how the client used it, by [`Abuse`].
+    pub abuses: [Tally; Abuse::NAMES.len()],
     /// How often it stopped accepting, by [`Pause`].
     pub pauses: [Tally; Pause::NAMES.len()],
     /// The worst recent delay of its loop in microseconds.
@@ -117,6 +122,8 @@ pub struct Pool {
     pub protocol: settings::Protocol,
     /// The client side of TLS; `None` without.
     pub connector: Option<Arc<Connector>>,
+    /// Each connection begins with whose it is, and then serves that client only.
+    pub proxy_protocol: Option<Version>,
     /// What it has answered since the process began; survives tables.
     pub tally: Arc<PerWorker<PoolTally>>,
 }
@@ -137,6 +144,29 @@ pub struct Assignment {
     pub pool: usize,
     /// Why.
     pub reason: Reason,
+}
+
+/// Whom a request belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Index of the service.
+    pub service: usize,
+    /// Index of its route.
+    pub route: usize,
+}
+
+/// Why a request belongs nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unrouted {
+    /// Nobody claims host and path.
+    #[error("no service for this host and path")]
+    NoService,
+    /// No route of the service matches.
+    #[error("no route for this request")]
+    NoRoute,
+    /// Its path can be read in ways that lead to different places.
+    #[error("an ambiguous path")]
+    AmbiguousPath,
 }
 
 impl Service {
@@ -176,9 +206,24 @@ impl Service {
 }
 
 impl Table {
-    /// The service that a request belongs to.
+    /// The service and the route that a request belongs to.
+    ///
+    /// # Errors
+    /// When there is none, or the path does not say clearly which.
+    pub fn find(&self, request: &impl RequestView) -> Result<Destination, Unrouted> {
+        let decision = route::decide(request.path(), |path| {
+            let found = self.router.find(request.host(), path);
+            let Some(service) = found.service else { return (Err(Unrouted::NoService), found.by_path) };
+            let routes = &self.services[service].settings.routes;
+            let route = routes.find(request, path).ok_or(Unrouted::NoRoute);
+            (route.map(|route| Destination { service, route }), found.by_path || routes.by_path())
+        });
+        decision.unwrap_or(Err(Unrouted::AmbiguousPath))
+    }
+
+    /// The service that a request belongs to, whatever its route does.
     pub fn route(&self, request: &impl RequestView) -> Option<usize> {
-        self.router.find(request.host(), request.path())
+        self.find(request).ok().map(|destination| destination.service)
     }
 
     /// The table of a process that has no services yet.
@@ -202,6 +247,94 @@ impl Plane {
             workers: PerWorker::new(workers),
             admission: Arc::default(),
             handover: Handover::new(workers),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::domain::route::{Claim, HostPattern, Match, PathTest, Route, Routes, Scheme, path};
+
+    /// A `GET` of a host and a path.
+    struct Request(&'static str, &'static str);
+
+    impl RequestView for Request {
+        fn method(&self) -> &str {
+            "GET"
+        }
+        fn path(&self) -> &str {
+            self.1
+        }
+        fn query(&self) -> &str {
+            ""
+        }
+        fn host(&self) -> &str {
+            self.0
+        }
+        fn header(&self, _: &str) -> Option<&str> {
+            None
+        }
+        fn client(&self) -> IpAddr {
+            IpAddr::from([127, 0, 0, 1])
+        }
+        fn scheme(&self) -> Scheme {
+            Scheme::Http
+        }
+    }
+
+    fn service(hosts: &str, claimed: &[&str], prefixes: &[&str]) -> settings::Service {
+        let mut service = settings::Service::new(format!("of-{hosts}{}", claimed.len()), Vec::new());
+        service.hosts = vec![hosts.parse().expect("a host")];
+        service.paths = claimed.iter().map(|path| (*path).to_owned()).collect();
+        let test = |prefix: &str| Some(PathTest::Prefix(path::pattern(prefix).expect("a path")));
+        let matches = |prefix: &&str| Match { path: test(prefix), ..Match::default() };
+        let route = |prefix: &&str| Route { matches: matches(prefix), ..Route::new(*prefix) };
+        service.routes = Routes::new(prefixes.iter().map(route).collect());
+        service
+    }
+
+    fn table(services: Vec<settings::Service>) -> Table {
+        let claims = services
+            .iter()
+            .map(|service| -> (&str, &[HostPattern], &[String]) { (&service.name, &service.hosts, &service.paths) });
+        let claims: Vec<_> = claims.map(|(service, hosts, paths)| Claim { service, hosts, paths }).collect();
+        let router = Arc::new(Router::build(&claims).expect("no two claims are one"));
+        let live = |settings| {
+            let book = Arc::new(Book::new(0, 0, 0, 1, None));
+            let settings = Arc::new(settings);
+            Arc::new(Service { settings, epoch: 0, active: 0, split: Vec::new(), pools: Vec::new(), book })
+        };
+        Table { router, services: services.into_iter().map(live).collect(), ..Table::empty() }
+    }
+
+    #[test]
+    fn a_request_finds_its_service_and_route_or_why_there_is_none() {
+        let table = table(vec![
+            service("whole.org", &[], &[]),
+            service("routed.org", &[], &["/api", "/"]),
+            service("part.org", &["/api"], &[]),
+            service("strict.org", &[], &["/api"]),
+        ]);
+        let at = |service, route| Ok(Destination { service, route });
+        let expected = [
+            ("whole.org", "/x/../%2f;y", at(0, 0)),
+            ("routed.org", "/api/x", at(1, 0)),
+            ("routed.org", "/%61pi/x%2Fy", at(1, 0)),
+            ("routed.org", "/x//y", at(1, 1)),
+            ("routed.org", "//api", Err(Unrouted::AmbiguousPath)),
+            ("routed.org", "/x/../api", Err(Unrouted::AmbiguousPath)),
+            ("part.org", "/api/x", at(2, 0)),
+            ("part.org", "/x", Err(Unrouted::NoService)),
+            ("part.org", "/x%2F..%2Fapi", Err(Unrouted::AmbiguousPath)),
+            ("strict.org", "/api", at(3, 0)),
+            ("strict.org", "/x", Err(Unrouted::NoRoute)),
+            ("nowhere.org", "/", Err(Unrouted::NoService)),
+        ];
+        for (host, path, expected) in expected {
+            assert_eq!(table.find(&Request(host, path)), expected, "{host} {path}");
         }
     }
 }

@@ -81,9 +81,8 @@ impl Client {
         actor: Option<&str>,
         limits: Limits,
     ) -> Result<Client, Failure> {
-        let authority = admin.to_string();
-        let authority = authority.strip_prefix("http://").unwrap_or(&authority);
-        let host = HeaderValue::from_str(authority).map_err(|_| Failure::Usage(format!("no host: {admin}")))?;
+        let host =
+            HeaderValue::from_str(&admin.authority()).map_err(|_| Failure::Usage(format!("no host: {admin}")))?;
         let mut fields = HeaderMap::from_iter([(HOST, host)]);
         if let Some(token) = token {
             let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
@@ -185,8 +184,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<TcpStream, Failure> {
-        let opened =
-            timeout(self.limits.connect, TcpStream::connect((self.admin.host.as_str(), self.admin.port))).await;
+        let opened = timeout(self.limits.connect, TcpStream::connect(self.admin.authority())).await;
         let unreachable = |cause| Failure::Unreachable { admin: self.admin.to_string(), cause };
         match opened {
             Ok(Ok(stream)) => Ok(stream),

@@ -66,6 +66,7 @@ struct Cli {
 struct Global {
     /// The admin API to ask
     #[arg(long, global = true, value_name = "URL", env = "TEAL_ADMIN", default_value = "http://127.0.0.1:9900")]
+    #[arg(value_parser = parse::admin)]
     admin: Address,
     /// Its token, or file:PATH
     #[arg(long, global = true, env = "TEAL_TOKEN")]

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::time::Duration;
 
+use crate::config::settings::{Address, Place};
 use crate::domain::split::Share;
 
 /// Bytes of a token file: more is not a token.
@@ -28,6 +29,19 @@ pub(super) fn pool_share(text: &str) -> Result<PoolShare, String> {
     }
     let share = share.parse().map_err(|error| format!("{error}"))?;
     Ok(PoolShare { pool: pool.to_owned(), share })
+}
+
+/// Reads the admin API's address, which has no TLS.
+pub(super) fn admin(text: &str) -> Result<Address, String> {
+    match text.parse::<Address>() {
+        Ok(address) if address.tls => Err("the admin API speaks no TLS: write http://".to_owned()),
+        Ok(address) if !matches!(address.place, Place::Host { .. }) => {
+            Err("the admin API is at http://HOST:PORT".to_owned())
+        }
+        Ok(address) if !matches!(address.place, Place::Host { .. }) => Err("write http://HOST:PORT".to_owned()),
+        Ok(address) => Ok(address),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Reads a duration such as `90s`, `10m`, `1h 30m`.

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use super::failure::Failure;
 use crate::config::settings::{
-    AccessLog, Address, Admin, Client, Listen, Pool, Secret, Service, Settings, Shutdown, State,
+    AccessLog, Address, Admin, Client, Listen, Pool, Resolver, Secret, Service, Settings, Shutdown, State,
 };
 
 /// The one service's name.
@@ -49,6 +49,7 @@ pub(super) fn settings(arguments: Arguments, token: Option<String>) -> Result<Se
         workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         access_log: AccessLog::default(),
         client: Client::default(),
+        resolver: Resolver::default(),
         shutdown: Shutdown::default(),
         services: vec![Service::new(SERVICE.to_owned(), pools)],
     })
@@ -56,8 +57,10 @@ pub(super) fn settings(arguments: Arguments, token: Option<String>) -> Result<Se
 
 fn pool(name: &str, endpoints: Vec<Address>) -> Result<Pool, Failure> {
     let twice = endpoints.iter().enumerate().find(|(index, endpoint)| endpoints[..*index].contains(endpoint));
+    let mixed = endpoints.iter().any(|endpoint| endpoint.tls != endpoints[0].tls);
     match twice {
         Some((_, endpoint)) => Err(Failure::Usage(format!("--{name} names {endpoint} twice"))),
+        None if mixed => Err(Failure::Usage(format!("--{name}: either all endpoints are https or none is"))),
         None => Ok(Pool::new(name, endpoints)),
     }
 }

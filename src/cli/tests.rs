@@ -122,6 +122,7 @@ fn what_makes_no_sense_is_refused() {
         ("status -o yaml", ErrorKind::InvalidValue),
         ("status --admin 127.0.0.1:9900", ErrorKind::ValueValidation),
         ("status --admin https://127.0.0.1:9900", ErrorKind::ValueValidation),
+        ("status --admin unix:/run/teal.sock", ErrorKind::ValueValidation),
         ("weight shop", ErrorKind::MissingRequiredArgument),
         ("weight shop green", ErrorKind::ValueValidation),
         ("weight shop green=10", ErrorKind::ValueValidation),
@@ -174,6 +175,10 @@ fn proxy_means_two_pools_and_no_state() {
 
     let twice = settings("proxy --blue http://a:1 --green http://b:1,http://c:1,http://b:1").unwrap_err();
     assert_eq!(twice, Failure::Usage("--green names http://b:1 twice".to_owned()));
+    let mixed = settings("proxy --blue https://a,http://b --green http://c").unwrap_err();
+    assert!(matches!(mixed, Failure::Usage(text) if text.contains("all endpoints are https")));
+    let secure = settings("proxy --blue https://a --green http://c").unwrap();
+    assert!(secure.services[0].pools[0].tls.is_some() && secure.services[0].pools[1].tls.is_none());
     let open = "proxy --blue http://a:1 --green http://b:1 --admin-listen 0.0.0.0:9900";
     let expected = "--admin-listen 0.0.0.0:9900 is open to the network: give a token with --token";
     assert_eq!(settings(open).unwrap_err(), Failure::Usage(expected.to_owned()));

@@ -6,19 +6,30 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::edge::{self, Bind};
 use super::environment::read_secret;
 use super::listener::{Listen, listener};
 use super::report::{Problem, Span};
 use super::section::{Input, Section, Value};
 use super::service::{Claims, service};
-use super::settings::{AccessLog, Admin, Client, Secret, Service, Settings, Shutdown, State};
+use super::settings::{AccessLog, Admin, Client, Resolver, Secret, Service, Settings, Shutdown, State};
 use super::yaml::{Kind, Node};
 
 pub(super) const FILE: &[&str] =
-    &["version", "listen", "admin", "state", "workers", "access_log", "client", "shutdown", "services"];
+    &["version", "listen", "admin", "state", "workers", "access_log", "client", "resolver", "shutdown", "services"];
 pub(super) const ADMIN: &[&str] = &["listen", "token"];
-pub(super) const CLIENT: &[&str] =
-    &["head_timeout", "keep_alive", "max_connections", "max_connections_per_source", "max_head", "max_headers"];
+pub(super) const CLIENT: &[&str] = &[
+    "head_timeout",
+    "keep_alive",
+    "max_connections",
+    "max_connections_per_source",
+    "max_in_flight",
+    "unread",
+    "max_head",
+    "max_headers",
+    "trusted",
+    "forwarded_by",
+];
 pub(super) const SHUTDOWN: &[&str] = &["delay", "grace"];
 
 /// Worker threads: past this a machine gains nothing from one process.
@@ -57,6 +68,7 @@ pub(super) fn settings(input: &Input<'_>, root: &Node) -> Option<Settings> {
         workers: file.or("workers", available_workers(), workers),
         access_log: file.or("access_log", AccessLog::default(), access_log),
         client: file.or("client", Client::default(), client),
+        resolver: file.or("resolver", Resolver::default(), edge::resolver),
         shutdown: file.or("shutdown", Shutdown::default(), shutdown),
         services: services.unwrap_or_default(),
     };
@@ -104,18 +116,22 @@ fn refuse_shared_ports(file: &Section<'_>, listen: &[(Listen, Span)], admin: Opt
     let admin_at = file.field("admin").map_or(Span::default(), |value| value.at);
     let all: Vec<_> = listen
         .iter()
-        .map(|(listener, at)| (listener.address, *at))
-        .chain(admin.map(|admin| (admin.listen, admin_at)))
+        .map(|(listener, at)| (listener.address.clone(), *at))
+        .chain(admin.map(|admin| (admin.listen.into(), admin_at)))
         .collect();
-    let clash = |a: SocketAddr, b: SocketAddr| {
-        let covers = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-        a.port() == b.port() && a.port() != 0 && a.is_ipv4() == b.is_ipv4() && covers
+    let clash = |a: &Bind, b: &Bind| match (a, b) {
+        (Bind::Tcp(a), Bind::Tcp(b)) => {
+            let covers = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+            a.port() == b.port() && a.port() != 0 && a.is_ipv4() == b.is_ipv4() && covers
+        }
+        (Bind::Unix(a), Bind::Unix(b)) => a.path == b.path,
+        _ => false,
     };
     for (index, (address, at)) in all.iter().enumerate() {
-        if let Some((first, first_at)) = all[..index].iter().find(|(first, _)| clash(*first, *address)) {
+        if let Some((first, first_at)) = all[..index].iter().find(|(first, _)| clash(first, address)) {
             let at = if *at == Span::default() { *first_at } else { *at };
             let message = format!("{address} is taken by {first}, which is listened on as well");
-            file.value().input.report(Problem::new("conflict", at, message).help("give one of them another port"));
+            file.value().input.report(Problem::new("conflict", at, message).help("give one of them another place"));
         }
     }
 }
@@ -221,14 +237,17 @@ fn client(value: Value<'_>) -> Option<Client> {
         max_connections: section.or("max_connections", default.max_connections, |v| most(v, "auto")),
         max_connections_per_source: section
             .or("max_connections_per_source", default.max_connections_per_source, |v| most(v, "none")),
+        max_in_flight: section.or("max_in_flight", default.max_in_flight, |v| most(v, "none")),
+        unread: section.or("unread", default.unread, |v| v.duration(SECOND / 10..=HOUR)),
         // Less than 8 KiB would refuse ordinary browsers; the buffer is kept per connection.
         max_head: section.or("max_head", default.max_head, |v| v.size(8 * 1024..=1024 * 1024)),
         max_headers: section.or("max_headers", default.max_headers, |v| v.count(10..=1000)),
+        trust: edge::trust(&section),
     })
 }
 
-/// A number of connections, or the word for leaving it open.
-fn most(value: Value<'_>, left_open: &str) -> Option<Option<NonZeroUsize>> {
+/// A number, or the word for leaving it open.
+pub(super) fn most(value: Value<'_>, left_open: &str) -> Option<Option<NonZeroUsize>> {
     if value.is(left_open) { Some(None) } else { value.count(1..=1_000_000).map(NonZeroUsize::new) }
 }
 

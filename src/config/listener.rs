@@ -5,12 +5,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::file::socket;
+use super::edge::{self, Bind, ProxyProtocol};
 use super::report::Problem;
 use super::section::{Section, Value};
 use super::tls::{self, Hsts, ServerTls, on_or_off};
 
-pub(super) const LISTEN: &[&str] = &["address", "tls", "hsts", "http2", "redirect_https"];
+pub(super) const LISTEN: &[&str] = &["address", "mode", "proxy_protocol", "tls", "hsts", "http2", "redirect_https"];
 
 /// What `https://` without a port means (RFC 9110 section 4.2.2).
 pub(super) const HTTPS_PORT: u16 = 443;
@@ -18,8 +18,10 @@ pub(super) const HTTPS_PORT: u16 = 443;
 /// Where clients connect, and how they are received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// IP address and port; port 0 is any.
-    pub address: SocketAddr,
+    /// Where.
+    pub address: Bind,
+    /// A header that says whose connection it is must come first; `None` if none may.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// TLS; `None` for plain HTTP.
     pub tls: Option<Arc<ServerTls>>,
     /// Sent with every answer; only beside TLS (RFC 6797 section 7.2).
@@ -33,14 +35,18 @@ pub struct Listen {
 impl Listen {
     /// A listener without TLS and with the defaults of everything else.
     pub fn plain(address: SocketAddr) -> Listen {
-        Listen { address, tls: None, hsts: None, http2: true, redirect_https: None }
+        Listen::at(Bind::Tcp(address))
+    }
+
+    fn at(address: Bind) -> Listen {
+        Listen { address, proxy_protocol: None, tls: None, hsts: None, http2: true, redirect_https: None }
     }
 }
 
 /// Reads a listener: a mapping, or an address alone.
 pub(super) fn listener(value: Value<'_>) -> Option<Listen> {
     if !value.is_mapping() {
-        return socket(value).map(Listen::plain);
+        return edge::bind(value, None).map(Listen::at);
     }
     let section = value.section(LISTEN)?;
     let http2 = section.or("http2", true, on_or_off);
@@ -54,8 +60,13 @@ pub(super) fn listener(value: Value<'_>) -> Option<Listen> {
         // RFC 6797 section 7.2: over plain HTTP anybody could have said it.
         contradicts(&section, "hsts", "browsers believe this only over TLS: it belongs on a listener with `tls`");
     }
-    let address = section.required("address", "write `address: 0.0.0.0:8443`", socket)?;
-    Some(Listen { address, tls: tls.flatten(), hsts, http2, redirect_https })
+    let proxy_protocol = section.or("proxy_protocol", None, edge::received);
+    let bind = |address| edge::bind(address, section.field("mode"));
+    let address = section.required("address", "write `address: 0.0.0.0:8443`", bind)?;
+    if tls.is_some() && matches!(address, Bind::Unix(_)) {
+        contradicts(&section, "tls", "TLS goes with TCP: whoever reaches a Unix socket is on this machine");
+    }
+    Some(Listen { address, proxy_protocol, tls: tls.flatten(), hsts, http2, redirect_https })
 }
 
 fn contradicts(section: &Section<'_>, key: &'static str, message: &str) {

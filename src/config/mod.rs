@@ -1,11 +1,14 @@
 //! Configuration: a YAML file becomes valid runtime settings, or a list of errors with their places.
 //!
 //! Text (`yaml`) becomes a tree with places; grips on it (`section`, `scalar`) serve flat readers (`file`, `service`,
-//! `overrides`, `rollout`), each of which goes on after a problem; all problems together make a [`Report`].
+//! `routes`, `overrides`, `rollout`, ...), each of which goes on after a problem; all problems together make a [`Report`].
 //!
 //! Invariant: settings come from here only if nothing at all was wrong.
 
 mod address;
+mod conditions;
+mod edge;
+mod edits;
 mod environment;
 mod file;
 mod listener;
@@ -13,17 +16,19 @@ mod overrides;
 mod redact;
 mod report;
 mod rollout;
+mod routes;
 mod scalar;
 mod section;
 mod service;
 pub mod settings;
+mod targets;
 #[cfg(test)]
 mod tests;
 pub mod tls;
 mod upstream;
 mod yaml;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -70,7 +75,13 @@ pub fn parse(
     folder: &Path,
 ) -> Result<Settings, Report> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let input = Input { environment, folder, problems: RefCell::default(), files: RefCell::default() };
+    let input = Input {
+        environment,
+        folder,
+        problems: RefCell::default(),
+        files: RefCell::default(),
+        patterns: Cell::default(),
+    };
     if let Some(problem) = not_text(text) {
         return Err(Report::new(name, redact::by_lines(text), vec![problem]));
     }

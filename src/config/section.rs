@@ -6,12 +6,12 @@
 //!
 //! Invariant: whoever gets `None` for a key that is present may be sure that a problem was reported.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use super::environment::Lookup;
 use super::report::{Problem, Span};
-use super::yaml::{Kind, Node};
+use super::yaml::{Key, Kind, Node};
 
 /// What all readers share.
 pub(super) struct Input<'a> {
@@ -21,6 +21,8 @@ pub(super) struct Input<'a> {
     pub(super) problems: RefCell<Vec<Problem>>,
     /// Certificates and keys that were looked for, found or not.
     pub(super) files: RefCell<Vec<PathBuf>>,
+    /// Regular expressions read so far.
+    pub(super) patterns: Cell<usize>,
 }
 
 impl Input<'_> {
@@ -152,6 +154,15 @@ impl<'a> Section<'a> {
         reader(self.field(key)?)
     }
 
+    /// The same for those who must know: `None` only if the key is there and wrong.
+    pub(super) fn optional<T>(
+        &self,
+        key: &'static str,
+        reader: impl FnOnce(Value<'a>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        self.field(key).map_or(Some(None), |value| reader(value).map(Some))
+    }
+
     /// Reads a key that has a default.
     pub(super) fn or<T>(&self, key: &'static str, default: T, reader: impl FnOnce(Value<'a>) -> Option<T>) -> T {
         self.read(key, reader).unwrap_or(default)
@@ -172,6 +183,17 @@ impl<'a> Section<'a> {
                 self.value.refuse(problem.help(help))
             }
         }
+    }
+
+    /// A mapping that says nothing: reported, unless an unknown key was, which may be what should have said it.
+    pub(super) fn says_nothing<T>(&self, message: &str, help: &str) -> Option<T> {
+        let known = |found: &Key| self.keys.contains(&found.text.as_str());
+        if let Kind::Mapping(entries) = &self.value.node.kind
+            && !entries.iter().all(|(found, _)| known(found))
+        {
+            return None;
+        }
+        self.value.refuse(Problem::new("missing_key", self.value.at, message).help(help))
     }
 
     /// True if an unknown key, which is reported as such, probably is `key`.

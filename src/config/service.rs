@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::edits::edits;
+use super::file::most;
 use super::overrides::overrides;
 use super::report::{Problem, Span};
 use super::rollout::rollout;
+use super::routes::routes;
 use super::section::{Value, meant};
 use super::settings::{Address, Connections, Guard, Health, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts};
 use super::upstream;
 use super::yaml::Kind;
 use crate::domain::analysis::Policy;
 use crate::domain::balance::Balance;
-use crate::domain::route::HostPattern;
+use crate::domain::route::{self, HostPattern, Variable};
 
 pub(super) const SERVICE: &[&str] = &[
     "hosts",
@@ -21,6 +24,7 @@ pub(super) const SERVICE: &[&str] = &[
     "active",
     "split_by",
     "sticky",
+    "routes",
     "overrides",
     "health",
     "balance",
@@ -31,12 +35,13 @@ pub(super) const SERVICE: &[&str] = &[
     "analysis",
     "rollout",
 ];
-pub(super) const POOL: &[&str] = &["endpoints", "tls", "protocol"];
+pub(super) const POOL: &[&str] =
+    &["endpoints", "resolve", "tls", "protocol", "proxy_protocol", "version", "request_headers", "response_headers"];
 pub(super) const SPLIT_BY: &[&str] = &["header", "cookie"];
 pub(super) const STICKY: &[&str] = &["cookie", "max_age"];
 pub(super) const HEALTH: &[&str] = &["path", "interval", "timeout", "unhealthy_after", "healthy_after"];
 pub(super) const TIMEOUTS: &[&str] = &["connect", "head", "request", "idle"];
-pub(super) const CONNECTIONS: &[&str] = &["max_idle", "idle"];
+pub(super) const CONNECTIONS: &[&str] = &["max", "max_idle", "idle"];
 pub(super) const RETRY: &[&str] = &["attempts", "budget"];
 pub(super) const ANALYSIS: &[&str] = &["alpha", "beta", "tolerate", "approve", "min_requests"];
 pub(super) const TOLERATE: &[&str] = &["errors_odds", "latency"];
@@ -77,6 +82,7 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         active: section.or("active", default.active, |v| pool_index(v, &default.pools)),
         split_by: section.or("split_by", default.split_by, split_by),
         sticky: section.or("sticky", default.sticky, sticky),
+        routes: section.or("routes", default.routes, |v| routes(v, &default.pools)),
         overrides: section.or("overrides", default.overrides, |v| overrides(v, &default.pools)),
         health: section.or("health", default.health, health),
         balance: section.or("balance", default.balance, balance),
@@ -144,7 +150,19 @@ fn hosts(value: Value<'_>) -> Option<Vec<(HostPattern, Span)>> {
 
 fn paths(value: Value<'_>) -> Option<Vec<(String, Span)>> {
     let expected = "a path such as `/api`, or a list of them";
-    Some(unique(value.one_or_more(MAX_PATHS, expected)?, |item| path(item, &['?', '#'])))
+    Some(unique(value.one_or_more(MAX_PATHS, expected)?, plain_path))
+}
+
+/// A path to match by, or one that stands for it: there must be but one way to read it.
+pub(super) fn plain_path(value: Value<'_>) -> Option<String> {
+    let text = path(value, &['?', '#'])?;
+    match route::path::pattern(&text) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            let message = format!("`{}` needs a path that can be read in one way only", value.name);
+            value.refuse(value.problem("bad_value", message).help(error.to_string()))
+        }
+    }
 }
 
 /// A path in the characters that a request line can hold, without those in `without`.
@@ -184,8 +202,26 @@ fn pool(value: Value<'_>) -> Option<Pool> {
         return upstream::of_one_scheme(value, endpoints(value)?).map(|addresses| Pool::new(value.name, addresses));
     }
     let section = value.section(POOL)?;
+    let version = section.field("version").map(|value| version(value).unwrap_or_default());
+    let missing = |variable| match variable {
+        Variable::Version if version.is_none() => Some("give the pool a `version`"),
+        _ => None,
+    };
+    let request_headers = section.read("request_headers", |v| edits(v, &missing)).unwrap_or_default();
+    let response_headers = section.read("response_headers", |v| edits(v, &missing)).unwrap_or_default();
     let addresses = section.required("endpoints", "write `endpoints: [http://127.0.0.1:3001]`", endpoints);
-    upstream::pool(&section, addresses)
+    let pool = upstream::pool(&section, addresses)?;
+    Some(Pool { version, request_headers, response_headers, ..pool })
+}
+
+/// What runs in a pool, in the characters of a header's value.
+fn version(value: Value<'_>) -> Option<String> {
+    let text = value.text("a text such as `2.1.0`")?.trim().to_owned();
+    if text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(text);
+    }
+    let problem = value.problem("bad_value", "this cannot be a version");
+    value.refuse(problem.help("it is up to 128 visible ASCII characters without spaces"))
 }
 
 fn endpoints(value: Value<'_>) -> Option<Vec<(Address, Span)>> {
@@ -263,19 +299,34 @@ fn guard(value: Value<'_>) -> Option<Guard> {
 fn timeouts(value: Value<'_>) -> Option<Timeouts> {
     let section = value.section(TIMEOUTS)?;
     let default = Timeouts::default();
-    let request = |v: Value<'_>| if v.is("none") { Some(None) } else { v.duration(10 * MILLISECOND..=DAY).map(Some) };
     Some(Timeouts {
         connect: section.or("connect", default.connect, |v| v.duration(10 * MILLISECOND..=MINUTE)),
-        head: section.or("head", default.head, |v| v.duration(10 * MILLISECOND..=HOUR)),
-        request: section.or("request", default.request, request),
-        idle: section.or("idle", default.idle, |v| v.duration(100 * MILLISECOND..=DAY)),
+        head: section.or("head", default.head, head_timeout),
+        request: section.or("request", default.request, request_timeout),
+        idle: section.or("idle", default.idle, idle_timeout),
     })
+}
+
+/// From dispatch to the response head.
+pub(super) fn head_timeout(value: Value<'_>) -> Option<Duration> {
+    value.duration(10 * MILLISECOND..=HOUR)
+}
+
+/// From dispatch to the end of the response; `none` lets streams live.
+pub(super) fn request_timeout(value: Value<'_>) -> Option<Option<Duration>> {
+    if value.is("none") { Some(None) } else { value.duration(10 * MILLISECOND..=DAY).map(Some) }
+}
+
+/// Without a byte either way.
+pub(super) fn idle_timeout(value: Value<'_>) -> Option<Duration> {
+    value.duration(100 * MILLISECOND..=DAY)
 }
 
 fn connections(value: Value<'_>) -> Option<Connections> {
     let section = value.section(CONNECTIONS)?;
     let default = Connections::default();
     Some(Connections {
+        max: section.or("max", default.max, |v| most(v, "none")),
         max_idle: section.or("max_idle", default.max_idle, |v| v.count(0..=10_000)),
         idle: section.or("idle", default.idle, |v| v.duration(100 * MILLISECOND..=HOUR)),
     })

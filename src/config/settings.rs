@@ -10,9 +10,13 @@ use std::time::Duration;
 
 use crate::domain::analysis::Policy as AnalysisPolicy;
 use crate::domain::balance::Balance;
+use crate::domain::forwarded::Trust;
+use crate::domain::proxy_protocol::Version;
 use crate::domain::rollout::plan::Plan;
-use crate::domain::route::{HostPattern, Override};
+use crate::domain::route::{Edits, HostPattern, Override, Route, Routes};
 
+pub use super::address::{Address, Place};
+pub use super::edge::{Bind, Expectation, Family, ProxyProtocol, Resolve, Resolver, UnixSocket};
 pub use super::listener::Listen;
 pub use super::tls;
 
@@ -31,6 +35,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// What a client connection may do.
     pub client: Client,
+    /// How names are looked up.
+    pub resolver: Resolver,
     /// How the process ends.
     pub shutdown: Shutdown,
     /// At least one service; names are unique; no two claim the same host and path.
@@ -100,10 +106,16 @@ pub struct Client {
     pub max_connections: Option<NonZeroUsize>,
     /// Of these, from one IPv4 address or IPv6 /64; what goes beyond is closed at once. `None` is no limit.
     pub max_connections_per_source: Option<NonZeroUsize>,
+    /// Requests in flight at one time, over all workers; more are answered 503. `None` for no limit.
+    pub max_in_flight: Option<NonZeroUsize>,
+    /// How long a client may leave an answer unread that is complete on our side.
+    pub unread: Duration,
     /// Bytes of a request head.
     pub max_head: usize,
     /// Header fields in a request head.
     pub max_headers: usize,
+    /// Who may say where a request came from.
+    pub trust: Trust,
 }
 
 impl Default for Client {
@@ -113,8 +125,11 @@ impl Default for Client {
             keep_alive: Duration::from_secs(60),
             max_connections: None,
             max_connections_per_source: None,
+            max_in_flight: None,
+            unread: Duration::from_secs(30),
             max_head: 32 * 1024,
             max_headers: 100,
+            trust: Trust::default(),
         }
     }
 }
@@ -151,6 +166,8 @@ pub struct Service {
     pub split_by: SplitBy,
     /// Remembers a client by a cookie that holds a random id.
     pub sticky: Option<Sticky>,
+    /// First match wins and says what happens.
+    pub routes: Routes,
     /// First match wins and beats the split.
     pub overrides: Vec<Override>,
     /// Active health checks.
@@ -182,6 +199,7 @@ impl Service {
             active: 0,
             split_by: SplitBy::default(),
             sticky: None,
+            routes: Routes::default(),
             overrides: Vec::new(),
             health: Health::default(),
             balance: Balance::default(),
@@ -191,6 +209,16 @@ impl Service {
             guard: Guard::default(),
             analysis: AnalysisPolicy::default(),
             rollout: Plan::default(),
+        }
+    }
+
+    /// The timeouts of a route's requests: its own, else the service's.
+    pub fn timeouts_of(&self, route: &Route) -> Timeouts {
+        Timeouts {
+            connect: self.timeouts.connect,
+            head: route.timeouts.head.unwrap_or(self.timeouts.head),
+            request: route.timeouts.request.unwrap_or(self.timeouts.request),
+            idle: route.timeouts.idle.unwrap_or(self.timeouts.idle),
         }
     }
 }
@@ -206,13 +234,33 @@ pub struct Pool {
     pub tls: Option<Arc<tls::UpstreamTls>>,
     /// What the endpoints speak.
     pub protocol: Protocol,
+    /// What runs there, for header edits; visible ASCII.
+    pub version: Option<String>,
+    /// Edits of the head that goes up, after the route's.
+    pub request_headers: Edits,
+    /// Edits of the head that comes down, before the route's.
+    pub response_headers: Edits,
+    /// Which of a name's addresses become endpoints.
+    pub resolve: Resolve,
+    /// Endpoints are told whose connection it is; never with HTTP/2, whose connections are many clients'.
+    pub proxy_protocol: Option<Version>,
 }
 
 impl Pool {
     /// A pool with the defaults of everything else.
     pub fn new(name: impl Into<String>, endpoints: Vec<Address>) -> Pool {
         let tls = endpoints.first().is_some_and(|first: &Address| first.tls).then(Arc::default);
-        Pool { name: name.into(), endpoints, tls, protocol: Protocol::default() }
+        Pool {
+            name: name.into(),
+            endpoints,
+            tls,
+            protocol: Protocol::default(),
+            resolve: Resolve::default(),
+            proxy_protocol: None,
+            version: None,
+            request_headers: Edits::default(),
+            response_headers: Edits::default(),
+        }
     }
 }
 
@@ -226,40 +274,6 @@ pub enum Protocol {
     Http2,
     /// Whichever the endpoint picks by ALPN, preferably HTTP/2; only over TLS.
     Auto,
-}
-
-/// An upstream address, `http://host:port` or `https://host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Address {
-    /// `https`: spoken to over TLS.
-    pub tls: bool,
-    /// A name or an IP literal (without brackets).
-    pub host: String,
-    /// TCP port, never zero.
-    pub port: u16,
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.authority())
-    }
-}
-
-impl Address {
-    /// An address without TLS.
-    pub fn http(host: impl Into<String>, port: u16) -> Address {
-        Address { tls: false, host: host.into(), port }
-    }
-
-    /// `host:port`, as a `Host` field has it.
-    pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// The key of the split.
@@ -350,6 +364,8 @@ impl Default for Timeouts {
 /// Upstream connection reuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connections {
+    /// Connections open to an endpoint at one time, over all workers; `None` for no limit.
+    pub max: Option<NonZeroUsize>,
     /// Idle connections kept per endpoint and worker.
     pub max_idle: usize,
     /// How long an idle connection is kept: a little below what servers keep, so that ours closes first.
@@ -358,7 +374,7 @@ pub struct Connections {
 
 impl Default for Connections {
     fn default() -> Connections {
-        Connections { max_idle: 256, idle: Duration::from_secs(50) }
+        Connections { max: None, max_idle: 256, idle: Duration::from_secs(50) }
     }
 }
 

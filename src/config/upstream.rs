@@ -9,14 +9,16 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::report::{Problem, Span};
 use super::section::{Section, Value};
-use super::settings::{Address, Pool, Protocol};
-use super::tls;
+use super::settings::{Address, Pool, Protocol, Resolve};
+use super::{edge, tls};
 
 /// Reads what a pool says beside its endpoints.
 pub(super) fn pool(section: &Section<'_>, addresses: Option<Vec<(Address, Span)>>) -> Option<Pool> {
     let value = section.value();
     let tls = section.field("tls").map(tls::upstream);
     let protocol = section.or("protocol", Protocol::default(), protocol);
+    let resolve = section.or("resolve", Resolve::default(), edge::resolve);
+    let proxy_protocol = section.or("proxy_protocol", None, edge::sent);
     let addresses = addresses?;
     let named = tls.iter().flatten().any(|tls| tls.server_name.is_some());
     if !named {
@@ -34,11 +36,17 @@ pub(super) fn pool(section: &Section<'_>, addresses: Option<Vec<(Address, Span)>
         let problem = Problem::new("conflict", at.at, "without TLS there is nothing to choose the protocol by");
         return value.refuse(problem.help("write `protocol: h1` or `protocol: h2`, or endpoints with `https://`"));
     }
+    if let (true, Some(at)) = (protocol != Protocol::Http1 && proxy_protocol.is_some(), section.field("proxy_protocol"))
+    {
+        let problem =
+            Problem::new("conflict", at.at, "the PROXY protocol gives a connection to one client, HTTP/2 to many");
+        return value.refuse(problem.help("write `protocol: h1`, or `proxy_protocol: off`"));
+    }
     let tls = match tls {
         Some(read) => Some(Arc::new(read?)),
         None => pool.tls,
     };
-    Some(Pool { tls, protocol, ..pool })
+    Some(Pool { tls, protocol, resolve, proxy_protocol, ..pool })
 }
 
 /// The addresses, if all of them are `https://` or none is.
@@ -53,7 +61,7 @@ pub(super) fn of_one_scheme(value: Value<'_>, addresses: Vec<(Address, Span)>) -
 }
 
 fn can_be_named(value: Value<'_>, address: &Address, at: Span) -> Option<()> {
-    match ServerName::try_from(address.host.trim_end_matches('.')) {
+    match ServerName::try_from(address.host().trim_end_matches('.')) {
         Ok(_) => Some(()),
         Err(_) => {
             let problem = Problem::new("bad_value", at, "no certificate can be issued for such a host");

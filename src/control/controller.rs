@@ -19,6 +19,7 @@ use crate::clock;
 use crate::control::command::{
     Act, Deploy, Done, EndpointStatus, Found, JudgeStatus, PoolStatus, Refusal, Reloaded, ServiceStatus,
 };
+use crate::control::discovery::{Discovery, Known};
 use crate::control::driver::{self, Command, Shared, nearest};
 use crate::control::events::Events;
 use crate::control::judge::{View, Views};
@@ -36,6 +37,7 @@ pub struct Controller {
     publisher: Arc<Publisher>,
     events: Arc<Events>,
     shared: Arc<Shared>,
+    discovery: Arc<Discovery>,
     views: Views,
     journal: Journal,
     commands: mpsc::UnboundedSender<Command>,
@@ -49,6 +51,7 @@ impl Controller {
             publisher: Arc::clone(&driver.publisher),
             events: Arc::clone(&driver.events),
             shared: Arc::clone(&driver.shared),
+            discovery: Arc::clone(&driver.discovery),
             views: Arc::clone(&driver.views),
             journal: driver.journal.clone(),
             commands,
@@ -63,6 +66,11 @@ impl Controller {
     /// What happened.
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// How the names of endpoints are doing.
+    pub fn names(&self) -> Vec<Known> {
+        self.discovery.names()
     }
 
     /// True once every worker has taken up a table and the process is not ending.
@@ -265,7 +273,7 @@ fn pool_status(pool: &Pool, share: Share) -> PoolStatus {
 }
 
 fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
-    EndpointStatus { address: endpoint.address.to_string(), health: endpoint.health(), in_flight: endpoint.in_flight() }
+    EndpointStatus { address: endpoint.to_string(), health: endpoint.health(), in_flight: endpoint.in_flight() }
 }
 
 fn judge_status(view: View) -> JudgeStatus {

@@ -1,4 +1,4 @@
-//! Active health checks, and the resolving of endpoint names: one small task per endpoint.
+//! Active health checks: one small task per endpoint.
 //!
 //! The first result decides at once; after that an endpoint changes sides only after several results in a row, so
 //! that one lost packet takes nobody out. Checks are jittered so that a fleet does not probe in step.
@@ -6,23 +6,22 @@
 //! Invariant: only endpoints of the current table are checked.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
-use crate::bridge::endpoint::{Endpoint, Health};
+use crate::bridge::endpoint::{Endpoint, Health, Target};
 use crate::bridge::table::{Plane, Pool, Service};
-use crate::clock;
 use crate::config::settings::{self, Probe};
 use crate::control::events::Events;
 use crate::control::probe::Speech;
 
 /// How often the set of endpoints is compared with the table.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often a name is resolved again. Its TTL is not visible through the system's resolver.
-const RESOLVE: Duration = Duration::from_secs(10);
 
 /// Checks every endpoint of the current table until dropped.
 pub async fn run(plane: Arc<Plane>, events: Arc<Events>) {
@@ -77,12 +76,7 @@ async fn watch(
     events: Arc<Events>,
 ) {
     let mut streak = Streak::default();
-    let mut stale = clock::now();
     loop {
-        if clock::now() >= stale {
-            resolve(&endpoint).await;
-            stale = clock::now().after(RESOLVE);
-        }
         if health.probe == Probe::Off {
             endpoint.set_health(Health::Unknown);
         } else {
@@ -93,7 +87,7 @@ async fn watch(
             if before != after && (before != Health::Unknown || after == Health::Unhealthy) {
                 let why = passed.err().map_or(String::new(), |error| format!(": {error}"));
                 let word = if after == Health::Healthy { "healthy" } else { "unhealthy" };
-                events.tell("health", Some(&service), None, format!("{} is {word}{why}", endpoint.address));
+                events.tell("health", Some(&service), None, format!("{endpoint} is {word}{why}"));
             }
         }
         tokio::time::sleep(jittered(health.interval)).await;
@@ -127,34 +121,33 @@ impl Streak {
     }
 }
 
-/// Looks the endpoint's name up; a failure keeps the last address.
-pub async fn resolve(endpoint: &Endpoint) {
-    if endpoint.address.host.parse::<std::net::IpAddr>().is_ok() {
-        return;
-    }
-    let found = tokio::net::lookup_host((endpoint.address.host.as_str(), endpoint.address.port)).await;
-    match found.map(|mut addresses| addresses.next()) {
-        Ok(Some(address)) => endpoint.resolve(address),
-        Ok(None) => tracing::warn!(endpoint = %endpoint.address, "the name has no address"),
-        Err(error) => tracing::warn!(endpoint = %endpoint.address, %error, "the name did not resolve"),
-    }
-}
-
 /// One check.
 ///
 /// # Errors
 /// Says in which way the endpoint is not well.
 pub async fn check(endpoint: &Endpoint, speech: &Speech, health: &settings::Health) -> Result<(), String> {
-    let address = endpoint.resolved().ok_or("its name has not resolved")?;
+    let target = endpoint.resolved().ok_or("its name has not resolved")?;
     let probe = async {
         if health.probe == Probe::Off {
             return Ok(());
         }
-        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let stream = connect(target).await.map_err(|error| error.to_string())?;
         speech.ask(stream, &endpoint.address, &health.probe).await
     };
     let limit = tokio::time::timeout(health.timeout, probe).await;
     limit.unwrap_or_else(|_| Err(format!("no answer within {}", humantime::format_duration(health.timeout))))
+}
+
+/// A stream of either kind.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+async fn connect(target: &Target) -> io::Result<Box<dyn Stream>> {
+    Ok(match target {
+        Target::Tcp(address) => Box::new(TcpStream::connect(address).await?),
+        Target::Unix(path) => Box::new(UnixStream::connect(path).await?),
+    })
 }
 
 #[cfg(test)]
@@ -184,5 +177,26 @@ mod tests {
         assert_eq!(check(&endpoint, &Speech::default(), &health).await, Ok(()));
         drop(listener);
         assert!(check(&endpoint, &Speech::default(), &health).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_on_a_unix_socket_is_checked_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let address = format!("unix:{}", path.display()).parse().unwrap();
+        let endpoint = Endpoint::new(1, address, 1);
+        let health = settings::Health { timeout: Duration::from_secs(5), ..settings::Health::default() };
+        assert!(check(&endpoint, &Speech::default(), &health).await.is_err());
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(check(&endpoint, &Speech::default(), &health).await, Ok(()));
+        drop(listener);
+        assert!(check(&endpoint, &Speech::default(), &health).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_was_never_found_says_so() {
+        let endpoint = Endpoint::new(1, "http://app.test".parse().unwrap(), 1);
+        let found = check(&endpoint, &Speech::default(), &settings::Health::default()).await;
+        assert_eq!(found, Err("its name has not resolved".to_owned()));
     }
 }

@@ -135,12 +135,14 @@ mod tests {
         let seen = |of: &Materials| {
             let listener = |known: &Arc<Listener>| {
                 let settings = &known.settings;
-                (settings.address.port(), settings.http2, settings.redirect_https, known.tls.is_some())
+                let at = settings.address.to_string();
+                (at, settings.http2, settings.redirect_https, known.tls.is_some())
             };
             of.listeners.iter().map(listener).collect::<Vec<_>>()
         };
-        assert_eq!(seen(&first), [(1, true, None, false), (2, true, None, true)]);
-        assert_eq!(seen(&next), [(1, false, None, false), (2, true, Some(443), false)]);
+        let [one, two] = ["0.0.0.0:1", "0.0.0.0:2"].map(str::to_owned);
+        assert_eq!(seen(&first), [(one.clone(), true, None, false), (two.clone(), true, None, true)]);
+        assert_eq!(seen(&next), [(one, false, None, false), (two, true, Some(443), false)]);
         let gone = Materials::build(&read(folder.path(), "':3'", ""), &next).unwrap();
         assert_eq!(seen(&gone), seen(&next));
     }

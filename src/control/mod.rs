@@ -8,6 +8,7 @@ pub mod admin;
 pub mod case;
 pub mod command;
 pub mod controller;
+pub mod discovery;
 pub mod driver;
 pub mod events;
 pub mod health;

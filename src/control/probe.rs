@@ -10,33 +10,42 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::bridge::table::Pool;
 use crate::bridge::tls::{Connector, is_http2};
 use crate::config::settings::{Address, Probe, Protocol};
+use crate::domain::proxy_protocol::{self, Origin, Version};
 
 /// How the endpoints of a pool are spoken to.
 #[derive(Clone, Debug, Default)]
 pub struct Speech {
     protocol: Protocol,
     connector: Option<Arc<Connector>>,
+    proxy_protocol: Option<Version>,
 }
 
 impl Speech {
     /// The pool's own.
     pub fn of(pool: &Pool) -> Speech {
-        Speech { protocol: pool.protocol, connector: pool.connector.clone() }
+        let (protocol, connector) = (pool.protocol, pool.connector.clone());
+        Speech { protocol, connector, proxy_protocol: pool.proxy_protocol }
     }
 
     /// Asks over a fresh connection to `named`.
     ///
     /// # Errors
     /// Says in which way the endpoint is not well.
-    pub async fn ask<IO>(&self, stream: IO, named: &Address, probe: &Probe) -> Result<(), String>
+    pub async fn ask<IO>(&self, mut stream: IO, named: &Address, probe: &Probe) -> Result<(), String>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        if let Some(version) = self.proxy_protocol {
+            // Nobody's connection but our own.
+            let mut header = Vec::new();
+            proxy_protocol::encode(version, &Origin::Local, &mut header);
+            stream.write_all(&header).await.map_err(|error| error.to_string())?;
+        }
         let Some(connector) = &self.connector else {
             return get(stream, self.protocol == Protocol::Http2, "http", named, probe).await;
         };

@@ -8,17 +8,19 @@
 //! identity from table to table while pool, address and the way to speak to it stay the same.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bridge::counters::PerWorker;
-use crate::bridge::endpoint::Endpoint;
+use crate::bridge::endpoint::{Endpoint, Target};
 use crate::bridge::observations::{Book, PoolTally, latency_of};
 use crate::bridge::table::{Plane, Pool, Service, Table};
 use crate::bridge::tls::Connector;
-use crate::config::settings::{self, Address, Settings};
+use crate::config::settings::{self, Address, Resolve, Settings};
 use crate::control::materials::Materials;
 use crate::control::state::ServiceState;
 use crate::domain::analysis::Marks;
+use crate::domain::proxy_protocol::Version;
 use crate::domain::route::{Claim, Router};
 use crate::domain::split::{self, Share, Slot};
 
@@ -33,16 +35,25 @@ pub struct Publisher {
 struct Inner {
     version: u64,
     next_endpoint: u64,
+    /// Where names are, as far as discovery knows.
+    found: HashMap<Address, Vec<SocketAddr>>,
     pools: HashMap<(String, String), Live>,
     materials: Arc<Materials>,
 }
 
 /// What a pool keeps from table to table.
 struct Live {
-    endpoints: HashMap<Address, Arc<Endpoint>>,
+    endpoints: HashMap<(Address, Option<Target>), Arc<Endpoint>>,
     tally: Arc<PerWorker<PoolTally>>,
+    terms: Terms,
+}
+
+/// What is said to a pool's endpoints before a request is.
+#[derive(Clone, Debug)]
+struct Terms {
     protocol: settings::Protocol,
     connector: Option<Arc<Connector>>,
+    proxy_protocol: Option<Version>,
 }
 
 /// A published table.
@@ -99,7 +110,38 @@ impl Publisher {
         });
         let services: Vec<_> = services.collect();
         retire(&mut inner, &services);
+        inner.found.retain(|address, _| services.iter().any(|service| names(&service.settings, address)));
         self.store(&mut inner, Arc::new(router), services, settings.client.clone())
+    }
+
+    /// Publishes where a name is now; no epoch changes, and what stays where it was keeps its identity. `None` if no
+    /// service of the table names it: then the next table that does will know.
+    pub fn found(&self, address: &Address, at: Vec<SocketAddr>) -> Option<u64> {
+        let mut inner = self.lock();
+        inner.found.insert(address.clone(), at);
+        let before = self.plane.table.load_full();
+        if !before.services.iter().any(|service| names(&service.settings, address)) {
+            return None;
+        }
+        let services = before.services.iter().map(|known| {
+            if !names(&known.settings, address) {
+                return Arc::clone(known);
+            }
+            let again = |(settings, pool): (&settings::Pool, &Arc<Pool>)| {
+                Arc::new(self.pool(&mut inner, &known.settings.name, settings, pool.rolled_back))
+            };
+            Arc::new(Service {
+                settings: Arc::clone(&known.settings),
+                epoch: known.epoch,
+                active: known.active,
+                split: known.split.clone(),
+                pools: known.settings.pools.iter().zip(&known.pools).map(again).collect(),
+                book: Arc::clone(&known.book),
+            })
+        });
+        let services: Vec<_> = services.collect();
+        retire(&mut inner, &services);
+        Some(self.store(&mut inner, Arc::clone(&before.router), services, before.client.clone()))
     }
 
     /// Publishes a new split of one service; `state.epoch` must be newer than the published one.
@@ -213,24 +255,26 @@ impl Publisher {
 
     fn pool(&self, inner: &mut Inner, service: &str, pool: &settings::Pool, rolled_back: bool) -> Pool {
         let workers = self.workers;
-        let Inner { pools, next_endpoint, materials, .. } = inner;
+        let Inner { pools, next_endpoint, materials, found, .. } = inner;
         let (connector, protocol) = (materials.connector(service, &pool.name), pool.protocol);
+        let terms = Terms { protocol, connector: connector.clone(), proxy_protocol: pool.proxy_protocol };
         let live = pools.entry((service.to_owned(), pool.name.clone())).or_insert_with(|| Live {
             endpoints: HashMap::new(),
             tally: Arc::new(PerWorker::new(workers)),
-            protocol,
-            connector: connector.clone(),
+            terms: terms.clone(),
         });
-        live.speak(protocol, connector.as_ref(), next_endpoint, workers);
-        let mut endpoint = |address: &Address| {
-            let known = live.endpoints.entry(address.clone()).or_insert_with(|| {
+        live.speak(terms, next_endpoint, workers);
+        let wanted = targets(pool, found, |key| live.endpoints.contains_key(key));
+        let endpoint = |(address, target): (Address, Option<Target>)| {
+            let known = live.endpoints.entry((address, target)).or_insert_with_key(|(address, target)| {
                 *next_endpoint += 1;
-                Arc::new(Endpoint::new(*next_endpoint, address.clone(), workers))
+                Arc::new(Endpoint::found(*next_endpoint, address.clone(), target.clone(), workers))
             });
             Arc::clone(known)
         };
-        let endpoints = pool.endpoints.iter().map(&mut endpoint).collect();
-        Pool { name: pool.name.clone(), rolled_back, endpoints, protocol, connector, tally: Arc::clone(&live.tally) }
+        let endpoints = wanted.into_iter().map(endpoint).collect();
+        let (name, tally, proxy_protocol) = (pool.name.clone(), Arc::clone(&live.tally), pool.proxy_protocol);
+        Pool { name, rolled_back, endpoints, protocol, connector, proxy_protocol, tally }
     }
 
     fn replace(&self, inner: &mut Inner, before: &Table, index: usize, service: Service) -> Published {
@@ -259,29 +303,54 @@ impl Publisher {
 impl Live {
     /// Takes up another way to speak to the endpoints: idle connections were made under other terms, perhaps to
     /// somebody who is not trusted any more, so each endpoint gets a successor with what is known of its health.
-    fn speak(
-        &mut self,
-        protocol: settings::Protocol,
-        connector: Option<&Arc<Connector>>,
-        next_endpoint: &mut u64,
-        workers: usize,
-    ) {
-        let same = self.connector.as_ref().map(Arc::as_ptr) == connector.map(Arc::as_ptr);
-        if same && self.protocol == protocol {
+    fn speak(&mut self, terms: Terms, next_endpoint: &mut u64, workers: usize) {
+        if self.terms == terms {
             return;
         }
-        (self.protocol, self.connector) = (protocol, connector.cloned());
-        for endpoint in self.endpoints.values_mut() {
+        self.terms = terms;
+        for ((address, target), endpoint) in &mut self.endpoints {
             *next_endpoint += 1;
-            let successor = Endpoint::new(*next_endpoint, endpoint.address.clone(), workers);
+            let successor = Endpoint::found(*next_endpoint, address.clone(), target.clone(), workers);
             successor.set_health(endpoint.health());
-            if let Some(address) = endpoint.resolved() {
-                successor.resolve(address);
-            }
             endpoint.retire();
             *endpoint = Arc::new(successor);
         }
     }
+}
+
+impl PartialEq for Terms {
+    fn eq(&self, other: &Terms) -> bool {
+        let connector = |terms: &Terms| terms.connector.as_ref().map(Arc::as_ptr);
+        connector(self) == connector(other)
+            && self.protocol == other.protocol
+            && self.proxy_protocol == other.proxy_protocol
+    }
+}
+
+/// Where a pool's requests can go. A name that was never found is listed without a target, to be seen and waited for.
+fn targets(
+    pool: &settings::Pool,
+    found: &HashMap<Address, Vec<SocketAddr>>,
+    in_use: impl Fn(&(Address, Option<Target>)) -> bool,
+) -> Vec<(Address, Option<Target>)> {
+    let mut targets = Vec::with_capacity(pool.endpoints.len());
+    for address in &pool.endpoints {
+        let known = found.get(address).map_or(&[][..], Vec::as_slice);
+        let at = |at: &SocketAddr| (address.clone(), Some(Target::Tcp(*at)));
+        match (Target::of(address), known, pool.resolve) {
+            (None, [_, ..], Resolve::All) => targets.extend(known.iter().map(at)),
+            // The one in use, as long as the name has it.
+            (None, [first, ..], Resolve::First) => {
+                targets.push(known.iter().map(at).find(&in_use).unwrap_or_else(|| at(first)));
+            }
+            (target, ..) => targets.push((address.clone(), target)),
+        }
+    }
+    targets
+}
+
+fn names(service: &settings::Service, address: &Address) -> bool {
+    service.pools.iter().any(|pool| pool.endpoints.contains(address))
 }
 
 fn find<'a>(table: &'a Table, name: &str) -> Option<(usize, &'a Service)> {
@@ -309,6 +378,7 @@ fn share_of(pool: &Pool) -> Pool {
         endpoints: pool.endpoints.clone(),
         protocol: pool.protocol,
         connector: pool.connector.clone(),
+        proxy_protocol: pool.proxy_protocol,
         tally: Arc::clone(&pool.tally),
     }
 }

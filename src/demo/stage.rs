@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::app::{self, Running, StartError};
 use crate::clock::{self, Micros};
 use crate::config::settings::{
-    AccessLog, Address, Admin, Client, Health, Listen, Pool, Service, Settings, Shutdown, State, Timeouts,
+    AccessLog, Address, Admin, Client, Health, Listen, Pool, Resolver, Service, Settings, Shutdown, State, Timeouts,
 };
 use crate::demo::load::{Counts, Load};
 use crate::demo::upstream::Upstreams;
@@ -51,7 +51,7 @@ impl Stage {
     pub fn start(rate: f64) -> Result<Stage, StartError> {
         let upstreams = Upstreams::start()?;
         let running = match app::start(settings(&upstreams, ADMIN), None) {
-            Err(StartError::Listen { address, .. }) if address == ADMIN => {
+            Err(StartError::Listen { address, .. }) if address == ADMIN.into() => {
                 app::start(settings(&upstreams, ANY_PORT), None)?
             }
             started => started?,
@@ -104,6 +104,7 @@ fn settings(upstreams: &Upstreams, admin: SocketAddr) -> Settings {
         workers: NonZeroUsize::new(2).expect("two is not zero"),
         access_log: AccessLog::Off,
         client: Client::default(),
+        resolver: Resolver::default(),
         shutdown: Shutdown { grace: Duration::from_secs(1), ..Shutdown::default() },
         services: vec![service],
     }

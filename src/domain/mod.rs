@@ -5,7 +5,10 @@
 
 pub mod analysis;
 pub mod balance;
+pub mod forwarded;
+pub mod network;
 pub mod placement;
+pub mod proxy_protocol;
 pub mod retry;
 pub mod rollout;
 pub mod route;

@@ -5,30 +5,34 @@
 //!
 //! Invariant: a connection is cut only between requests or inside a request head, never inside an answer that moves.
 
-use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::bridge::admission::Closed;
+use crate::bridge::admission::{self, Closed, Refusal};
+use crate::bridge::table::Listener;
+use crate::bridge::tls::{ClientIdentity, Server};
 use crate::clock::{self, Micros};
 use crate::config::settings;
 use crate::domain::placement;
-use crate::proxy::http1;
+use crate::domain::route::{Location, PathEdit, Redirect, Scheme};
+use crate::proxy::http1::{self, client::Ended};
+use crate::proxy::http2;
+use crate::proxy::proxy_protocol::{self, Ends};
 use crate::proxy::stream::Stream;
+use crate::proxy::tls;
 use crate::proxy::tunnel;
 use crate::proxy::worker::Worker;
 
 /// While draining, how long an idle connection is kept for a request that may be on its way: it is answered, and the
 /// answer says that it was the last. Closing at once would hang up on clients that were never told.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// How long a client may leave an answer unread that is complete on our side.
-const UNREAD: Duration = Duration::from_secs(30);
 
 /// How the sweep reaches whoever waits in a request: the connection's task, or a stream's.
 #[derive(Default)]
@@ -67,16 +71,20 @@ impl Waiter {
 
 /// What the worker knows of one client connection.
 pub struct Client {
-    /// The other end.
-    pub peer: SocketAddr,
-    /// The peer's address as it goes into `X-Forwarded-For`.
-    pub forwarded_for: String,
+    ends: Cell<Ends>,
+    forwarded_for: OnceCell<String>,
     /// Reaches the connection's task.
     pub waiter: Rc<Waiter>,
+    /// Where it was received; `None` if no table named the listener yet.
+    listener: Option<Arc<Listener>>,
+    /// Where every request is redirected, if the listener does nothing else.
+    redirect: Option<Redirect>,
+    identity: OnceCell<Arc<ClientIdentity>>,
     phase: Cell<Phase>,
     since: Cell<Micros>,
     cut: Cell<bool>,
     over: Cell<bool>,
+    told: Cell<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,16 +102,64 @@ enum Phase {
 }
 
 impl Client {
-    fn new(peer: SocketAddr) -> Client {
+    /// A client that has just connected, to a listener that some table named.
+    pub fn new(ends: Ends, listener: Option<Arc<Listener>>) -> Client {
         Client {
-            peer,
-            forwarded_for: peer.ip().to_canonical().to_string(),
+            ends: Cell::new(ends),
+            forwarded_for: OnceCell::new(),
             waiter: Rc::default(),
+            redirect: listener.as_ref().and_then(|listener| listener.settings.redirect_https).map(to_https),
+            listener,
+            identity: OnceCell::new(),
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(clock::now()),
             cut: Cell::default(),
             over: Cell::default(),
+            told: Cell::default(),
         }
+    }
+
+    /// The two ends of its connection: the socket's, or as the PROXY protocol names them.
+    pub fn ends(&self) -> Ends {
+        self.ends.get()
+    }
+
+    /// Whom requests come from at first hand.
+    pub fn peer(&self) -> IpAddr {
+        self.ends.get().client.ip()
+    }
+
+    /// The peer's address as it goes into `X-Forwarded-For`.
+    pub fn forwarded_for(&self) -> &str {
+        self.forwarded_for.get_or_init(|| self.peer().to_canonical().to_string())
+    }
+
+    /// How it speaks to us.
+    pub fn scheme(&self) -> Scheme {
+        match self.listener.as_ref().is_some_and(|listener| listener.tls.is_some()) {
+            true => Scheme::Https,
+            false => Scheme::Http,
+        }
+    }
+
+    /// It may begin with the preface of HTTP/2 without having agreed on it: by prior knowledge, only in the clear.
+    pub fn may_begin_http2(&self) -> bool {
+        self.listener.as_ref().is_none_or(|listener| listener.settings.http2 && listener.tls.is_none())
+    }
+
+    /// The fields that tell upstreams who it is, by its certificate.
+    pub fn identity(&self) -> &[(&'static str, String)] {
+        self.identity.get().map_or(&[], |identity| &identity.fields)
+    }
+
+    /// The value of `Strict-Transport-Security` that its answers carry.
+    pub fn strict_transport(&self) -> Option<&str> {
+        self.listener.as_ref()?.strict_transport.as_deref()
+    }
+
+    /// Where its requests are sent instead of being served.
+    pub fn redirect(&self) -> Option<&Redirect> {
+        self.redirect.as_ref()
     }
 
     /// The first bytes of a request came.
@@ -151,9 +207,15 @@ impl Client {
     /// the first time it does either.
     pub fn sweep(&self, now: Micros, limits: &settings::Client, draining: Option<Micros>) -> Option<Closed> {
         let (idle, limit, why) = match self.phase.get() {
-            Phase::Busy => return None,
+            Phase::Busy => {
+                // Only what shares its connection with others has something to say before its end.
+                if draining.is_some() && !self.told.replace(true) {
+                    self.waiter.wake();
+                }
+                return None;
+            }
             Phase::Reading => {
-                let unread = now > self.since.get().after(UNREAD) && !self.cut.replace(true);
+                let unread = now > self.since.get().after(limits.unread) && !self.cut.replace(true);
                 return unread.then(|| {
                     self.waiter.give_up();
                     Closed::Unread
@@ -192,25 +254,105 @@ pub enum Close {
     Reset(Stream),
 }
 
-/// Serves one client connection until either side ends it. It counts from the call on, not from the first poll, so
-/// that a drain never overlooks it.
-pub fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> {
-    let client = Rc::new(Client::new(peer));
-    let place = Place::take(&worker, &client);
-    drive(worker, client, Stream::Tcp(stream), place)
+/// The port that `https` means by itself (RFC 9110 section 4.2.2).
+const HTTPS_PORT: u16 = 443;
+
+fn to_https(port: u16) -> Redirect {
+    let port = Some(port).filter(|port| *port != HTTPS_PORT);
+    let location = Location::Parts { scheme: Some(Scheme::Https), host: None, port, path: PathEdit::Keep };
+    Redirect { status: 308, location }
 }
 
-async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: Stream, _place: Place) {
+/// Serves one client connection, received by a listener of this number, until either side ends it. It counts from the
+/// call on, not from the first poll, so that a drain never overlooks it. `place` is the connection's among all.
+pub fn serve(
+    worker: Rc<Worker>,
+    stream: Stream,
+    peer: SocketAddr,
+    listener: usize,
+    place: admission::Place,
+) -> impl Future<Output = ()> {
+    let listener = worker.snapshot().table.listeners.get(listener).cloned();
+    let ends = Ends { client: peer, destination: None };
+    let client = Rc::new(Client::new(ends, listener));
+    let seat = Seat::take(&worker, &client);
+    async move {
+        drive(worker, client, stream, place).await;
+        drop(seat);
+    }
+}
+
+async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: Stream, mut place: admission::Place) {
+    let Some(received) = receive(&worker, &client, stream, &mut place).await else { return };
     // Outside tokio's budget: a poll that stops for fairness before it wrote would leave a head to a later moment, when
     // the table may already say otherwise. What streams yields by itself now and then.
-    let ended = tokio::task::unconstrained(http1::client::serve(&worker, &client, stream)).await;
+    let ended = match received {
+        Received { stream, speaks_http2: true } => Ended::Http2(stream, Vec::new()),
+        Received { stream, .. } => tokio::task::unconstrained(http1::client::serve(&worker, &client, stream)).await,
+    };
     match ended {
-        http1::client::Ended::Closed(close) => close.perform().await,
-        http1::client::Ended::Switched(side, tunnel) => {
+        Ended::Closed(close) => close.perform().await,
+        Ended::Http2(stream, early) => {
+            // Boxed: a connection that speaks HTTP/1.1 need not be large enough for both.
+            let serving = Box::pin(http2::server::serve(&worker, &client, stream, early));
+            tokio::task::unconstrained(serving).await.perform().await;
+        }
+        Ended::Switched(side, tunnel) => {
             client.busy();
             tunnel::run(side, tunnel).await;
         }
     }
+}
+
+/// A connection at the first byte of its first request.
+struct Received {
+    stream: Stream,
+    /// It agreed on HTTP/2.
+    speaks_http2: bool,
+}
+
+/// What comes before the first request: whose connection it is, and TLS. `None` if it ends there.
+async fn receive(
+    worker: &Worker,
+    client: &Client,
+    mut stream: Stream,
+    place: &mut admission::Place,
+) -> Option<Received> {
+    let Some(listener) = &client.listener else { return Some(Received { stream, speaks_http2: false }) };
+    if let Some(settings) = &listener.settings.proxy_protocol {
+        let limits = worker.snapshot();
+        let limits = &limits.table.client;
+        let ends = Ends { destination: stream.local_address(), ..client.ends() };
+        match proxy_protocol::welcome(&mut stream, Some(settings), ends, limits.head_timeout).await {
+            Ok(ends) => client.ends.set(ends),
+            Err(error) => {
+                tracing::debug!(peer = %ends.client, %error, "connection refused");
+                worker.tally().turned_away[Refusal::ProxyProtocol as usize].add(1);
+                return None;
+            }
+        }
+        if limits.max_connections_per_source.is_some_and(|limit| !place.claim(client.peer(), limit)) {
+            worker.tally().turned_away[Refusal::SourceLimit as usize].add(1);
+            return None;
+        }
+    }
+    match (&listener.tls, stream) {
+        (None, stream) => Some(Received { stream, speaks_http2: false }),
+        (Some(server), Stream::Tcp(stream)) => shake_hands(worker, client, server, stream).await,
+        // The configuration allows TLS on TCP only.
+        (Some(_), _) => None,
+    }
+}
+
+/// Shakes hands; `None` if that failed, which is counted.
+async fn shake_hands(worker: &Worker, client: &Client, server: &Server, stream: TcpStream) -> Option<Received> {
+    let accepted = tls::accept(server, stream).await;
+    worker.tally().handshakes.note(accepted.as_ref().map(|accepted| accepted.resumed).map_err(|failure| *failure));
+    let accepted = accepted.ok()?;
+    if let Some(identity) = accepted.identity {
+        let _ = client.identity.set(identity);
+    }
+    Some(Received { stream: Stream::TlsServer(Box::new(accepted.stream)), speaks_http2: accepted.http2 })
 }
 
 impl Close {
@@ -230,19 +372,19 @@ impl Close {
     }
 }
 
-/// A connection's place among the worker's clients; given back however the task ends.
-struct Place {
+/// A connection's seat among the worker's clients; given back however the task ends.
+struct Seat {
     worker: Rc<Worker>,
     key: usize,
 }
 
-impl Place {
-    fn take(worker: &Rc<Worker>, client: &Rc<Client>) -> Place {
-        Place { worker: Rc::clone(worker), key: worker.join(client) }
+impl Seat {
+    fn take(worker: &Rc<Worker>, client: &Rc<Client>) -> Seat {
+        Seat { worker: Rc::clone(worker), key: worker.join(client) }
     }
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.leave(self.key);
     }

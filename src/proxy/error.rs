@@ -6,6 +6,7 @@
 //! Invariant: after every fault the client knows whose fault it was.
 
 use crate::bridge::observations::Failure;
+use crate::bridge::table::Unrouted;
 use crate::proxy::head::Fields;
 
 /// Why there is no upstream answer.
@@ -41,12 +42,15 @@ pub enum Fault {
     /// An expectation other than `100-continue`.
     #[error("expectation failed")]
     Expectation,
-    /// No service claims host and path.
-    #[error("no service for this host and path")]
-    NoService,
+    /// No service claims host and path, or none of its routes matches.
+    #[error("{0}")]
+    Unrouted(Unrouted),
     /// A switch of protocols towards an upstream that speaks HTTP/2, where there is no such thing.
     #[error("the upstream cannot switch protocols")]
     NoSwitch,
+    /// This proxy has all the requests it may have, or no resources left.
+    #[error("too many requests at once")]
+    Overloaded,
     /// The upstream failed.
     #[error("{}", upstream_text(*.0))]
     Upstream(Failure),
@@ -67,8 +71,8 @@ impl Fault {
     /// The status that says whose fault it is.
     pub fn status(self) -> u16 {
         match self {
-            Fault::BadRequest(_) | Fault::BrokenBody => 400,
-            Fault::NoService => 404,
+            Fault::BadRequest(_) | Fault::BrokenBody | Fault::Unrouted(Unrouted::AmbiguousPath) => 400,
+            Fault::Unrouted(_) => 404,
             Fault::Method => 405,
             Fault::TooSlow => 408,
             Fault::LargeBody => 413,
@@ -77,7 +81,7 @@ impl Fault {
             Fault::LargeHead => 431,
             Fault::Coding | Fault::NoSwitch => 501,
             Fault::Version => 505,
-            Fault::Upstream(Failure::NoEndpoint) => 503,
+            Fault::Overloaded | Fault::Upstream(Failure::NoEndpoint) => 503,
             Fault::Upstream(Failure::Timeout) => 504,
             Fault::Upstream(_) => 502,
         }
@@ -85,7 +89,15 @@ impl Fault {
 
     /// True if the client's HTTP/1.1 connection cannot be trusted with another request.
     pub fn closes(self) -> bool {
-        !matches!(self, Fault::NoService | Fault::Method | Fault::Expectation | Fault::NoSwitch | Fault::Upstream(_))
+        !matches!(
+            self,
+            Fault::Unrouted(_)
+                | Fault::Method
+                | Fault::Expectation
+                | Fault::NoSwitch
+                | Fault::Overloaded
+                | Fault::Upstream(_)
+        )
     }
 
     /// True for requests that were refused before they belonged to any service.
@@ -121,6 +133,7 @@ impl Fault {
     /// that is missing from it.
     pub fn fields(self) -> &'static [(&'static str, &'static str)] {
         match self {
+            Fault::Overloaded => &[("retry-after", "1")],
             Fault::Method => &[("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")],
             _ => &[],
         }
@@ -150,7 +163,7 @@ mod tests {
         let table = [
             (Fault::BadRequest("x"), 400, 13),
             (Fault::BrokenBody, 400, 13),
-            (Fault::NoService, 404, 12),
+            (Fault::Unrouted(Unrouted::NoService), 404, 12),
             (Fault::Method, 405, 2),
             (Fault::TooSlow, 408, 2),
             (Fault::LargeBody, 413, 8),
@@ -170,7 +183,10 @@ mod tests {
         for (fault, status, grpc) in table {
             assert_eq!((fault.status(), fault.grpc_status()), (status, grpc), "{fault}");
         }
-        assert_eq!(Fault::NoService.grpc_message("7%"), "no service for this host and path (request 7%25)");
+        assert_eq!(
+            Fault::Unrouted(Unrouted::NoService).grpc_message("7%"),
+            "no service for this host and path (request 7%25)"
+        );
     }
 
     #[test]

@@ -54,6 +54,36 @@ pub struct Exchange {
     wire: Wire,
     attempt: Attempt,
     worker: Rc<Worker>,
+    /// Bytes of the request's body that may still come.
+    allowance: u64,
+}
+
+/// An upload that ends in a fault once it is longer than it may be.
+struct Limited<'a, U> {
+    upload: &'a mut U,
+    allowance: &'a mut u64,
+}
+
+impl<U: Upload> Upload for Limited<'_, U> {
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<&[u8]>, Fault>> {
+        match self.upload.poll_upload(cx) {
+            Poll::Ready(Ok(Some(data))) if data.len() as u64 > *self.allowance => Poll::Ready(Err(Fault::LargeBody)),
+            polled => polled,
+        }
+    }
+
+    fn took(&mut self, n: usize) {
+        *self.allowance -= n as u64;
+        self.upload.took(n);
+    }
+
+    fn trailers(&self) -> Fields<'_> {
+        self.upload.trailers()
+    }
+
+    fn awaits_leave(&self) -> bool {
+        self.upload.awaits_leave()
+    }
 }
 
 /// What the upstream is spoken to by.
@@ -73,13 +103,15 @@ macro_rules! each {
 }
 
 impl Exchange {
-    /// Begins an exchange: the head is put together, and goes out with the first poll.
+    /// Begins an exchange: the head is put together, and goes out with the first poll. A body longer than `limit` bytes
+    /// is the client's fault.
     pub fn begin(
         worker: &Rc<Worker>,
         reached: Reached,
         attempt: Attempt,
         request: Upward<'_>,
         framing: Framing,
+        limit: Option<u64>,
     ) -> Exchange {
         let wire = match reached {
             Reached::Http1(connection) => {
@@ -87,7 +119,7 @@ impl Exchange {
             }
             Reached::Http2(seat) => Wire::Http2(http2::Exchange::begin(seat, request, framing)),
         };
-        Exchange { wire, attempt, worker: Rc::clone(worker) }
+        Exchange { wire, attempt, worker: Rc::clone(worker), allowance: limit.unwrap_or(u64::MAX) }
     }
 
     /// Drives the upload and waits for a response head, interim ones included; see [`Exchange::head`].
@@ -137,9 +169,10 @@ impl Exchange {
 
     /// Drives the upload while the answer comes down.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>, upload: &mut impl Upload) -> Poll<Result<(), Broken>> {
+        let mut upload = Limited { upload, allowance: &mut self.allowance };
         match &mut self.wire {
-            Wire::Http1(wire) => wire.poll_upload(cx, &self.worker.buffers, upload, &self.attempt),
-            Wire::Http2(wire) => wire.poll_upload(cx, upload, &self.attempt),
+            Wire::Http1(wire) => wire.poll_upload(cx, &self.worker.buffers, &mut upload, &self.attempt),
+            Wire::Http2(wire) => wire.poll_upload(cx, &mut upload, &self.attempt),
         }
     }
 

@@ -15,12 +15,13 @@ use crate::bridge::observations::Failure;
 use crate::bridge::table::Assignment;
 use crate::config::settings::Protocol;
 use crate::domain::retry;
+use crate::proxy::connection::Client;
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Exchange};
 use crate::proxy::http1::framing::Framing;
 use crate::proxy::pipeline::{Downstream, Request};
 use crate::proxy::recorder::{Attempt, Place};
-use crate::proxy::upstream::{self, Dial, Reached};
+use crate::proxy::upstream::{self, Dial, Reached, Unopened};
 use crate::proxy::worker::Worker;
 
 /// Connections in a row that may turn out to be dead before a request counts as failed: a restart of the endpoint can
@@ -43,6 +44,8 @@ pub enum Setback {
     ClientFailed(Fault),
     /// The client is gone.
     ClientGone,
+    /// This process has no descriptor or memory left.
+    Exhausted,
 }
 
 /// Sends a request to `endpoint` and waits for the final response head; interim ones go down at once.
@@ -59,14 +62,16 @@ pub async fn send<D: Downstream>(
 ) -> Result<Exchange, Setback> {
     let mut stale = 0;
     loop {
-        let reached = reach(worker, request, place, endpoint).await?;
+        let reached = reach(worker, request, place, endpoint, down.client()).await?;
         if !worker.is_current(&place.snapshot) && !still_allowed(worker, place, assignment) {
             worker.connections.give_back(reached);
             return Err(Setback::TableMoved);
         }
         let attempt = Attempt::begin(worker, &down.waiter(), present(worker, place), Arc::clone(endpoint));
-        let mut exchange = Exchange::begin(worker, reached, attempt, request.upward(down.client()), request.framing);
-        match head_of(&mut exchange, request, down).await {
+        let upward = request.upward(down.client(), place);
+        let limit = place.route().limits.body;
+        let mut exchange = Exchange::begin(worker, reached, attempt, upward, request.framing, limit);
+        match head_of(&mut exchange, request, place, down).await {
             Ok(()) => {
                 exchange.begin_body();
                 return Ok(exchange);
@@ -108,20 +113,26 @@ async fn reach(
     request: &Request<'_>,
     place: &Place,
     endpoint: &Arc<Endpoint>,
+    client: &Client,
 ) -> Result<Reached, Setback> {
-    let switches = request.switches();
+    let switches = request.switch(place).is_some();
     if switches && place.pool().protocol == Protocol::Http2 {
         return Err(Setback::ClientFailed(Fault::NoSwitch));
     }
     if let Some(reached) = upstream::at_hand(worker, endpoint, place.pool(), switches) {
         return Ok(reached);
     }
-    let dial = Dial::new(endpoint, place.pool(), &place.service().settings, switches);
+    let dial = Dial::new(endpoint, place.pool(), &place.service().settings, switches, client.ends());
     dial.reach(worker).await.map_err(|error| {
-        tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
+        tracing::debug!(%endpoint, %error, "connect failed");
+        let failure = match Unopened::of(&error) {
+            Unopened::Failed => Failure::Connect,
+            Unopened::Full => Failure::NoEndpoint,
+            Unopened::Exhausted => return Setback::Exhausted,
+        };
         // By the present epoch: nobody reads the book of an old one that has nothing open any more.
-        present(worker, place).charge(worker.index, Failure::Connect);
-        Setback::Failed { failure: Failure::Connect, repeatable: true }
+        present(worker, place).charge(worker.index, failure);
+        Setback::Failed { failure, repeatable: true }
     })
 }
 
@@ -129,6 +140,7 @@ async fn reach(
 async fn head_of<D: Downstream>(
     exchange: &mut Exchange,
     request: &Request<'_>,
+    place: &Place,
     down: &mut D,
 ) -> Result<(), Option<Broken>> {
     let waiter = down.waiter();
@@ -142,7 +154,7 @@ async fn head_of<D: Downstream>(
         })
         .await?;
         match exchange.head().status {
-            101 if request.accepts_switch(exchange.head()) => return Ok(()),
+            101 if request.accepts_switch(place, exchange.head()) => return Ok(()),
             101 => return Err(Some(Broken::Upstream(Failure::Malformed))),
             100..200 => {
                 down.interim(exchange.head()).await;
@@ -162,8 +174,10 @@ fn present(worker: &Worker, place: &Place) -> Place {
     let (name, pool) = (&place.service().settings.name, &place.pool().name);
     let services = &current.table.services;
     let service = services.iter().position(|service| service.settings.name == *name);
-    match service.and_then(|service| Some((service, services[service].pool_named(pool)?))) {
-        Some((service, pool)) => Place { snapshot: current, service, pool, judged: place.judged },
+    let known = service.and_then(|service| Some((service, services[service].pool_named(pool)?)));
+    match known.filter(|(service, _)| Arc::ptr_eq(&services[*service].settings, &place.service().settings)) {
+        Some((service, pool)) => Place { snapshot: current, service, route: place.route, pool, judged: place.judged },
+        // Other rules: the indices of the old table mean nothing in it.
         None => place.clone(),
     }
 }
@@ -172,10 +186,8 @@ fn present(worker: &Worker, place: &Place) -> Place {
 fn still_allowed(worker: &Worker, place: &Place, assignment: Assignment) -> bool {
     let now = present(worker, place);
     if Rc::ptr_eq(&now.snapshot, &place.snapshot) {
-        // The service or pool is gone.
+        // The service or pool is gone, or its rules are others: deciding anew is always right.
         return false;
     }
-    // After a reload overrides may have moved: deciding anew is always right.
-    let same_rules = Arc::ptr_eq(&now.service().settings, &place.service().settings);
-    same_rules && now.service().still_allows(Assignment { pool: now.pool, ..assignment })
+    now.service().still_allows(Assignment { pool: now.pool, ..assignment })
 }

@@ -8,7 +8,8 @@
 
 use std::net::IpAddr;
 
-use crate::domain::route::RequestView;
+use crate::domain::forwarded::{self, Claims, Origin};
+use crate::domain::route::{RequestView, Scheme};
 
 /// A stretch of a head's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub enum Known {
     RequestId,
     /// `Forwarded`, `X-Real-IP`, `X-Forwarded-*`: only the last hop's word counts.
     Forwarding,
+    /// `X-Client-Verified`, `X-Client-Cert-*`: what this proxy says of a client's certificate.
+    Identity,
     /// A name that upstreams read as one of the above once `_` and `.` are folded to `-`.
     Twin,
 }
@@ -97,6 +100,8 @@ impl Known {
             18 if is("proxy-authenticate") => Known::HopByHop,
             19 if is("proxy-authorization") => Known::HopByHop,
             12.. if begins("x-forwarded-") => Known::Forwarding,
+            17 if is("x-client-verified") => Known::Identity,
+            14.. if begins("x-client-cert-") => Known::Identity,
             _ => Known::Other,
         };
         if known == Known::Other && name.iter().any(|byte| matches!(byte, b'_' | b'.')) { twin(name) } else { known }
@@ -105,7 +110,7 @@ impl Known {
 
 /// Upstreams that turn names into variables fold `_` and `.` like `-`; what then looks like ours must not pass.
 fn twin(name: &[u8]) -> Known {
-    let mut folded = [0; 32];
+    let mut folded = [0; 40];
     let length = name.len().min(folded.len());
     for (place, byte) in folded.iter_mut().zip(name) {
         *place = if matches!(byte, b'_' | b'.') { b'-' } else { *byte };
@@ -195,7 +200,7 @@ pub struct RequestHead {
     pub bytes: Vec<u8>,
     /// The method token.
     pub method: Span,
-    /// The target in origin-form, or `*`.
+    /// The target in origin-form, or `*`; nothing stands for `*`, which need not be among the bytes.
     pub target: Span,
     /// The authority asked for: of the target, or the `Host` field.
     pub host: Span,
@@ -213,7 +218,7 @@ impl RequestHead {
 
     /// The target in origin-form, or `*`.
     pub fn target(&self) -> &[u8] {
-        self.target.of(&self.bytes)
+        if self.target.is_empty() { b"*" } else { self.target.of(&self.bytes) }
     }
 
     /// The authority asked for, as sent; empty if there is none.
@@ -251,6 +256,20 @@ impl RequestHead {
     }
 }
 
+impl Claims for RequestHead {
+    fn lines(&self, field: forwarded::Field) -> impl Iterator<Item = &[u8]> {
+        let name = match field {
+            forwarded::Field::For => "x-forwarded-for",
+            forwarded::Field::Proto => "x-forwarded-proto",
+            forwarded::Field::Host => "x-forwarded-host",
+            forwarded::Field::Port => "x-forwarded-port",
+            forwarded::Field::Forwarded => "forwarded",
+            forwarded::Field::RealIp => "x-real-ip",
+        };
+        self.fields().named(name)
+    }
+}
+
 /// See [`RequestHead::mark_nominated`]; responses nominate as well.
 pub fn mark_nominated(bytes: &[u8], list: &mut [Field]) {
     if !list.iter().any(|field| field.known == Known::Connection) {
@@ -283,13 +302,13 @@ pub struct ResponseHead<'a> {
 /// A request as the decisions see it.
 pub struct View<'a> {
     head: &'a RequestHead,
-    client: IpAddr,
+    origin: &'a Origin<'a>,
 }
 
 impl<'a> View<'a> {
-    /// The view of a request from `client`.
-    pub fn new(head: &'a RequestHead, client: IpAddr) -> View<'a> {
-        View { head, client }
+    /// The view of a request that came from `origin`.
+    pub fn new(head: &'a RequestHead, origin: &'a Origin<'a>) -> View<'a> {
+        View { head, origin }
     }
 }
 
@@ -306,6 +325,12 @@ impl RequestView for View<'_> {
         let target = self.head.target();
         let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
         text(&target[..end]).unwrap_or_default()
+    }
+
+    fn query(&self) -> &str {
+        let target = self.head.target();
+        let start = target.iter().position(|byte| *byte == b'?').map_or(target.len(), |mark| mark + 1);
+        text(&target[start..]).unwrap_or_default()
     }
 
     fn host(&self) -> &str {
@@ -331,7 +356,11 @@ impl RequestView for View<'_> {
     }
 
     fn client(&self) -> IpAddr {
-        self.client
+        self.origin.client
+    }
+
+    fn scheme(&self) -> Scheme {
+        self.origin.scheme
     }
 }
 
@@ -350,6 +379,9 @@ mod tests {
             ("x-forwarded-for", Known::Forwarding),
             ("X-Forwarded-Anything", Known::Forwarding),
             ("X-Real-IP", Known::Forwarding),
+            ("X-Client-Verified", Known::Identity),
+            ("x-client-cert-subject", Known::Identity),
+            ("x_client_cert_san", Known::Twin),
             ("Forwarded", Known::Forwarding),
             ("x-request-id", Known::RequestId),
             ("x_request.id", Known::Twin),
@@ -390,10 +422,13 @@ mod tests {
         head.method = head.push(b"GET");
         head.target = head.push(b"/a/b?c=/d?");
         head.host = head.push(b"[::1]:80");
-        let view = View::new(&head, IpAddr::from([127, 0, 0, 1]));
-        assert_eq!((view.method(), view.path(), view.host()), ("GET", "/a/b", "[::1]"));
+        let hop = forwarded::Hop { peer: IpAddr::from([127, 0, 0, 1]), scheme: Scheme::Http, host: b"" };
+        let nothing = RequestHead::default();
+        let origin = forwarded::origin(&forwarded::Trust::default(), hop, &nothing);
+        let view = View::new(&head, &origin);
+        assert_eq!((view.method(), view.path(), view.query(), view.host()), ("GET", "/a/b", "c=/d?", "[::1]"));
         assert_eq!(view.header("host"), Some("[::1]:80"));
         head.host = head.push(b"shop:8080");
-        assert_eq!(View::new(&head, IpAddr::from([127, 0, 0, 1])).host(), "shop");
+        assert_eq!(View::new(&head, &origin).host(), "shop");
     }
 }

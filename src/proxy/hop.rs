@@ -7,8 +7,14 @@
 //!
 //! Invariant: no field that means something for one connection crosses to another.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use crate::domain::forwarded::Origin;
+use crate::domain::route::{Action, Layers, PathEdit, Rewrite};
 use crate::proxy::connection::Client;
 use crate::proxy::head::{Fields, Known, RequestHead, ResponseHead, Span, Version};
+use crate::proxy::recorder::Place;
 use crate::proxy::worker::Worker;
 
 /// Longest request id taken over from a client.
@@ -56,15 +62,19 @@ impl RequestId {
     }
 }
 
-/// A request on its way up, as far as its fields go.
+/// A request on its way up.
 #[derive(Clone, Copy)]
 pub struct Upward<'a> {
     /// As the client sent it.
     pub head: &'a RequestHead,
-    /// Who the client is.
+    /// Whose connection it came over.
     pub client: &'a Client,
+    /// Where it came from.
+    pub origin: &'a Origin<'a>,
     /// The request's id.
     pub id: &'a RequestId,
+    /// Where it goes, by what its rules say.
+    pub place: &'a Place,
     /// The protocol it wants to switch to.
     pub upgrade: Option<Span>,
     /// It waits for a `100 Continue`.
@@ -73,11 +83,45 @@ pub struct Upward<'a> {
     pub takes_trailers: bool,
 }
 
-impl Upward<'_> {
-    /// Gives every field that goes up, but for the framing and (HTTP/1.1) the fields of an upgrade.
+impl<'a> Upward<'a> {
+    fn rewrite(&self) -> Option<&'a Rewrite> {
+        match &self.place.route().action {
+            Action::Forward(rewrite) => Some(rewrite),
+            Action::Redirect(_) => None,
+        }
+    }
+
+    /// The target that goes up.
+    pub fn target(&self) -> Cow<'a, [u8]> {
+        let asked = self.head.target();
+        let rewritten = self.rewrite().filter(|rewrite| rewrite.path != PathEdit::Keep).and_then(|rewrite| {
+            let target = rewrite.target(std::str::from_utf8(asked).ok()?);
+            Some(Cow::Owned(target.into_owned().into_bytes()))
+        });
+        rewritten.unwrap_or(Cow::Borrowed(asked))
+    }
+
+    /// The authority that goes up.
+    pub fn host(&self) -> &'a [u8] {
+        let rewritten = self.rewrite().and_then(|rewrite| rewrite.host.as_deref());
+        rewritten.map_or_else(|| self.head.host(), str::as_bytes)
+    }
+
+    /// Gives every field that goes up, but for `Host`, the framing and (HTTP/1.1) the fields of an upgrade.
     pub fn fields(&self, mut emit: impl FnMut(&[u8], &[u8])) {
-        let host = self.head.host();
-        emit(b"host", host);
+        let edits = Layers::new(&self.place.route().request_headers, &self.place.settings().request_headers);
+        if edits.is_empty() {
+            return self.unedited(emit);
+        }
+        self.unedited(|name, value| {
+            if !edits.drops(name) {
+                emit(name, value);
+            }
+        });
+        edited(edits, self.place, self.origin.client, self.id.text(self.head), emit);
+    }
+
+    fn unedited(&self, mut emit: impl FnMut(&[u8], &[u8])) {
         for (name, value, known) in self.head.fields().iter() {
             if matches!(known, Known::Other | Known::Via) {
                 emit(name, value);
@@ -86,18 +130,88 @@ impl Upward<'_> {
         if self.expects_continue {
             emit(b"expect", b"100-continue");
         }
-        if !host.is_empty() {
-            emit(b"x-forwarded-host", host);
-        }
-        emit(b"x-forwarded-for", self.client.forwarded_for.as_bytes());
-        emit(b"x-forwarded-proto", b"http");
+        self.forwarding(&mut emit);
+        self.client.identity().iter().for_each(|(name, value)| emit(name.as_bytes(), value.as_bytes()));
         emit(b"x-request-id", self.id.bytes(self.head));
         emit(b"via", via(self.head.version));
     }
+
+    /// Says where the request came from.
+    fn forwarding(&self, emit: &mut impl FnMut(&[u8], &[u8])) {
+        let origin = self.origin;
+        let mut value = Vec::new();
+        if !origin.host.is_empty() {
+            emit(b"x-forwarded-host", origin.host);
+        }
+        if origin.is_trusted {
+            origin.write_for(self.head, &mut value);
+            emit(b"x-forwarded-for", &value);
+            value.clear();
+        } else {
+            emit(b"x-forwarded-for", self.client.forwarded_for().as_bytes());
+        }
+        emit(b"x-forwarded-proto", origin.scheme.name().as_bytes());
+        if let Some(port) = origin.port {
+            emit(b"x-forwarded-port", port.to_string().as_bytes());
+        }
+        if origin.write_forwarded(self.head, &mut value) {
+            emit(b"forwarded", &value);
+        }
+    }
+}
+
+/// Gives the fields that edits write.
+fn edited(edits: Layers<'_>, place: &Place, client: IpAddr, id: &str, mut emit: impl FnMut(&[u8], &[u8])) {
+    let vars = place.vars(id, client);
+    let mut value = Vec::new();
+    for (name, template) in edits.fields() {
+        value.clear();
+        template.write(&vars, &mut value);
+        emit(name.as_bytes(), &value);
+    }
+}
+
+/// What goes down beside an upstream's own fields.
+#[derive(Default)]
+pub struct Additions {
+    /// A cookie to set.
+    pub cookie: Option<String>,
+    /// The edits of pool and route, if there are any.
+    edits: Option<Edited>,
+}
+
+struct Edited {
+    place: Place,
+    fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Additions {
+    /// For an answer to a request with this id that went to `place`.
+    pub fn new(cookie: Option<String>, place: &Place, client: IpAddr, id: &str) -> Additions {
+        let layers = edits_down(place);
+        let edits = (!layers.is_empty()).then(|| {
+            let mut fields = Vec::new();
+            edited(layers, place, client, id, |name, value| fields.push((name.to_vec(), value.to_vec())));
+            Edited { place: place.clone(), fields }
+        });
+        Additions { cookie, edits }
+    }
+}
+
+fn edits_down(place: &Place) -> Layers<'_> {
+    Layers::new(&place.settings().response_headers, &place.route().response_headers)
 }
 
 /// Gives every field of an upstream's answer that goes down, but for the framing. `Trailer` passes if `trailers` will.
-pub fn downward(head: ResponseHead<'_>, trailers: bool, mut emit: impl FnMut(&[u8], &[u8])) {
+pub fn downward(
+    head: ResponseHead<'_>,
+    trailers: bool,
+    client: &Client,
+    additions: &Additions,
+    mut emit: impl FnMut(&[u8], &[u8]),
+) {
+    let edits = additions.edits.as_ref();
+    let drops = |name: &[u8]| edits.is_some_and(|edits| edits_down(&edits.place).drops(name));
     for (name, value, known) in head.fields.iter() {
         let passes = match known {
             Known::Trailer => trailers,
@@ -110,11 +224,20 @@ pub fn downward(head: ResponseHead<'_>, trailers: bool, mut emit: impl FnMut(&[u
             | Known::ContentLength => false,
             _ => true,
         };
-        if passes {
+        if passes && !drops(name) {
             emit(name, value);
         }
     }
     emit(b"via", via(head.version));
+    if let Some(cookie) = &additions.cookie {
+        emit(b"set-cookie", cookie.as_bytes());
+    }
+    if let Some(promise) = client.strict_transport() {
+        emit(b"strict-transport-security", promise.as_bytes());
+    }
+    if let Some(edits) = edits {
+        edits.fields.iter().for_each(|(name, value)| emit(name, value));
+    }
 }
 
 /// Gives the trailer fields that may pass: none that frame, route, authenticate or describe the head (RFC 9110 section 6.5.1).

@@ -13,16 +13,19 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
 
-use crate::bridge::admission::{Arrival, Pause, Place, Refusal};
+use crate::bridge::admission::{Arrival, Pause, Place, Refusal, Socket as Arriving};
 use crate::clock;
 use crate::proxy::connection;
+use crate::proxy::proxy_protocol::LOCAL;
+use crate::proxy::stream::Stream;
 use crate::proxy::worker::Worker;
 use crate::telemetry::log::Throttle;
 
@@ -30,6 +33,62 @@ use crate::telemetry::log::Throttle;
 const BACKLOG: i32 = 4_096;
 /// How long accepting pauses when the process has no descriptor or place left.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// A socket that is listened on.
+#[derive(Debug)]
+pub enum Listening {
+    /// TCP, one for each worker.
+    Tcp(StdListener),
+    /// A Unix socket, shared by all workers.
+    Unix(StdUnixListener),
+}
+
+/// The same, registered with a worker's runtime.
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    /// A connection that the kernel has queued, not blocking, and its other end.
+    fn accept(&self) -> io::Result<(Arriving, SocketAddr)> {
+        match self {
+            Listening::Tcp(listener) => {
+                let (socket, peer) = listener.accept()?;
+                socket.set_nonblocking(true)?;
+                Ok((Arriving::Tcp(socket), peer))
+            }
+            Listening::Unix(listener) => {
+                let (socket, _) = listener.accept()?;
+                socket.set_nonblocking(true)?;
+                Ok((Arriving::Unix(socket), LOCAL))
+            }
+        }
+    }
+}
+
+impl Accepting {
+    fn new(listening: Listening) -> io::Result<Accepting> {
+        Ok(match listening {
+            Listening::Tcp(listener) => Accepting::Tcp(TcpListener::from_std(listener)?),
+            Listening::Unix(listener) => Accepting::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        match self {
+            Accepting::Tcp(listener) => listener.accept().await.map(|(stream, peer)| (Stream::Tcp(stream), peer)),
+            Accepting::Unix(listener) => listener.accept().await.map(|(stream, _)| (Stream::Unix(stream), LOCAL)),
+        }
+    }
+
+    fn into_std(self) -> io::Result<Listening> {
+        match self {
+            Accepting::Tcp(listener) => listener.into_std().map(Listening::Tcp),
+            Accepting::Unix(listener) => listener.into_std().map(Listening::Unix),
+        }
+    }
+}
 
 /// Binds `address` once per worker; with port 0 the first bind chooses and the others follow.
 ///
@@ -58,12 +117,12 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// The accept loop of one listener; ends when the worker drains and the queue is empty.
+/// The accept loop of the listener with this number; ends when the worker drains and the queue is empty.
 ///
 /// # Errors
 /// When the socket cannot be registered with the runtime.
-pub fn accept(worker: Rc<Worker>, socket: StdListener) -> io::Result<impl Future<Output = ()>> {
-    let listener = TcpListener::from_std(socket)?;
+pub fn accept(worker: Rc<Worker>, number: usize, socket: Listening) -> io::Result<impl Future<Output = ()>> {
+    let listener = Accepting::new(socket)?;
     Ok(async move {
         let mut paused = None;
         loop {
@@ -74,7 +133,7 @@ pub fn accept(worker: Rc<Worker>, socket: StdListener) -> io::Result<impl Future
             };
             let after = match accepted {
                 Ok((stream, peer)) => {
-                    admit(&worker, stream, peer).await;
+                    admit(&worker, stream, peer, number).await;
                     None
                 }
                 Err(error) => pause_for(&error),
@@ -89,17 +148,17 @@ pub fn accept(worker: Rc<Worker>, socket: StdListener) -> io::Result<impl Future
         }
         // An error means that the socket is gone already.
         if let Ok(listener) = listener.into_std() {
-            accept_last(&worker, &listener).await;
+            accept_last(&worker, &listener, number).await;
         }
     })
 }
 
 /// The kernel's queue, asked outright: what the runtime knows of it may be old. Strangers cannot prolong it for ever.
-async fn accept_last(worker: &Rc<Worker>, listener: &StdListener) {
+async fn accept_last(worker: &Rc<Worker>, listener: &Listening, number: usize) {
     for _ in 0..BACKLOG {
         match listener.accept() {
-            Ok((socket, peer)) => match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
-                Ok(stream) => admit(worker, stream, peer).await,
+            Ok((socket, peer)) => match Stream::from_socket(socket) {
+                Ok(stream) => admit(worker, stream, peer, number).await,
                 Err(_) => turn_away(worker, Refusal::Setup),
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock || pause_for(&error).is_some() => return,
@@ -141,20 +200,24 @@ fn tell(worker: &Worker, pause: Pause) {
 }
 
 /// Lets an accepted connection in, as soon as there is a place, and finds the worker to serve it.
-async fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+async fn admit(worker: &Rc<Worker>, stream: Stream, peer: SocketAddr, listener: usize) {
     let mut place = place(worker).await;
-    let per_source = worker.snapshot().table.client.max_connections_per_source;
+    let snapshot = worker.snapshot();
+    let listeners = &snapshot.table.listeners;
+    // Behind a balancer the source is known only from its PROXY protocol, and counted then.
+    let is_behind = listeners.get(listener).is_some_and(|listener| listener.settings.proxy_protocol.is_some());
+    let per_source = snapshot.table.client.max_connections_per_source.filter(|_| !is_behind);
     if per_source.is_some_and(|limit| !place.claim(peer.ip(), limit)) {
         // Reset, so that a flood leaves nothing behind in the kernel.
-        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        stream.reset_on_close();
         return turn_away(worker, Refusal::SourceLimit);
     }
     let chosen = worker.plane.handover.choose(worker.index, worker.random());
     if chosen == worker.index {
-        return serve(worker, stream, peer, place);
+        return serve(worker, stream, peer, listener, place);
     }
-    match stream.into_std() {
-        Ok(socket) => hand_over(worker, chosen, Arrival { socket, peer, place }),
+    match stream.into_socket() {
+        Ok(socket) => hand_over(worker, chosen, Arrival { socket, peer, listener, place }),
         Err(_) => {
             worker.plane.handover.left(chosen, true);
             turn_away(worker, Refusal::Setup);
@@ -185,9 +248,9 @@ fn hand_over(worker: &Rc<Worker>, to: usize, arrival: Arrival) {
 }
 
 /// Serves a connection that comes from an inbox, and is counted at this worker already.
-fn take_in(worker: &Rc<Worker>, Arrival { socket, peer, place }: Arrival) {
-    match TcpStream::from_std(socket) {
-        Ok(stream) => serve(worker, stream, peer, place),
+fn take_in(worker: &Rc<Worker>, Arrival { socket, peer, listener, place }: Arrival) {
+    match Stream::from_socket(socket) {
+        Ok(stream) => serve(worker, stream, peer, listener, place),
         Err(_) => {
             worker.plane.handover.left(worker.index, true);
             turn_away(worker, Refusal::Setup);
@@ -195,12 +258,8 @@ fn take_in(worker: &Rc<Worker>, Arrival { socket, peer, place }: Arrival) {
     }
 }
 
-fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
-    let serving = connection::serve(Rc::clone(worker), stream, peer);
-    tokio::task::spawn_local(async move {
-        serving.await;
-        drop(place);
-    });
+fn serve(worker: &Rc<Worker>, stream: Stream, peer: SocketAddr, listener: usize, place: Place) {
+    tokio::task::spawn_local(connection::serve(Rc::clone(worker), stream, peer, listener, place));
 }
 
 fn turn_away(worker: &Worker, refusal: Refusal) {
@@ -224,7 +283,13 @@ pub fn receive_last(worker: &Rc<Worker>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+
     use super::*;
+    use crate::bridge::table::Plane;
+    use crate::domain::placement::Load;
+    use crate::proxy::worker::{self, Start};
 
     #[test]
     fn accepted_sockets_send_without_delay() {
@@ -234,6 +299,30 @@ mod tests {
         let (socket, peer) = listeners[0].accept().unwrap();
         assert!(socket.nodelay().unwrap());
         assert_eq!(peer, client.local_addr().unwrap());
+    }
+
+    /// The drain is over before the worker's loop ever looks into its inbox.
+    #[test]
+    fn what_was_handed_over_before_the_drain_is_served() {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let plane = Arc::new(Plane::new(2));
+        plane.handover.open(1);
+        assert_eq!(plane.handover.choose(1, 0), 1);
+        let arrival =
+            Arrival { socket: Arriving::Tcp(socket), peer, listener: 0, place: plane.admission.enter(1).unwrap() };
+        assert!(plane.handover.give(0, 1, arrival).is_none());
+        plane.roster.drain();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").unwrap();
+        let grace = Duration::from_secs(20);
+        let start = Start { index: 1, plane: Arc::clone(&plane), listeners: Vec::new(), access: None, grace };
+        worker::run(start).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "no service is there to answer: {answer}");
+        assert_eq!((plane.admission.open(), plane.handover.load(1)), (0, Load::default()));
     }
 
     #[test]

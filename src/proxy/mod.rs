@@ -1,9 +1,10 @@
 //! DATA PLANE: from an accepted connection to a recorded answer.
 //!
 //! Files in the order a request meets them: [`listener`], [`connection`], [`pipeline`] (the page to read first),
-//! [`forwarder`], [`exchange`], [`upstream`], [`tunnel`], [`recorder`], [`access`], [`error`]. What is on a wire is in
-//! [`http1`] and [`http2`]; both sides meet in the neutral [`head`] and its rules in [`hop`]. Each [`worker`] is an OS thread with its
-//! own runtime, listener, upstream connections, [`buffer`]s and counters; workers share nothing they write.
+//! [`forwarder`], [`exchange`], [`upstream`], [`tunnel`], [`recorder`], [`access`], [`error`], [`reply`]. What is on a wire is in
+//! [`http1`] and [`http2`]; both sides meet in the neutral [`head`] and its rules in [`hop`]. [`tls`],
+//! [`proxy_protocol`] and [`unix_socket`] are for listeners and upstreams that want them. Each [`worker`] is an OS thread
+//! with its own runtime, listener, upstream connections, [`buffer`]s and counters; workers share nothing they write.
 //!
 //! Invariant: nothing on a request's path locks, blocks, or waits for the control plane.
 
@@ -21,9 +22,12 @@ pub mod http2;
 pub mod lag;
 pub mod listener;
 pub mod pipeline;
+pub mod proxy_protocol;
 pub mod recorder;
+pub mod reply;
 pub mod stream;
 pub mod tls;
 pub mod tunnel;
+pub mod unix_socket;
 pub mod upstream;
 pub mod worker;

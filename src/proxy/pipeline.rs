@@ -13,20 +13,22 @@ use std::task::{Context, Poll};
 
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::Failure;
-use crate::bridge::table::{Pool, Reason};
+use crate::bridge::table::{Destination, Pool, Reason};
 use crate::clock;
 use crate::config::settings::{self, SplitBy};
-use crate::domain::route::{self, RequestView};
+use crate::domain::forwarded::{self, Hop, Origin};
+use crate::domain::route::{self, Action, Redirect, RequestView, Route};
 use crate::domain::{balance, retry, split};
 use crate::proxy::access::{Line, Logged};
 use crate::proxy::connection::{Client, Waiter};
-use crate::proxy::error::Fault;
+use crate::proxy::error::{self, Fault};
 use crate::proxy::exchange::{Exchange, Upload};
 use crate::proxy::forwarder::{self, Setback};
 use crate::proxy::head::{Known, RequestHead, ResponseHead, Span, View};
-use crate::proxy::hop::{RequestId, Upward};
+use crate::proxy::hop::{Additions, RequestId, Upward};
 use crate::proxy::http1::framing::Framing;
 use crate::proxy::recorder::Place;
+use crate::proxy::reply::Reply;
 use crate::proxy::worker::Worker;
 use crate::telemetry::access_log::Entry;
 
@@ -39,6 +41,8 @@ pub struct Request<'a> {
     pub head: &'a RequestHead,
     /// Its id.
     pub id: RequestId,
+    /// Where it came from, as far as who forwarded it is trusted.
+    pub origin: Origin<'a>,
     /// Where its body ends.
     pub framing: Framing,
     /// It waits for a `100 Continue`.
@@ -51,8 +55,24 @@ pub struct Request<'a> {
 pub struct Answer {
     /// The exchange, at its final response head.
     pub exchange: Exchange,
-    /// A cookie to set.
-    pub cookie: Option<String>,
+    /// What goes down beside the upstream's own fields.
+    pub additions: Additions,
+}
+
+/// Why no upstream's answer goes down.
+enum Refusal {
+    /// Somebody is at fault.
+    Fault(Fault),
+    /// The client is sent elsewhere.
+    Redirect(Reply),
+    /// The client is gone.
+    Gone,
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        Refusal::Fault(fault)
+    }
 }
 
 /// The client's side of one request.
@@ -68,21 +88,33 @@ pub trait Downstream: Upload {
     /// Sends an answer down, and returns how many bytes of its body went.
     fn deliver(&mut self, answer: Answer) -> impl Future<Output = u64>;
     /// Sends our own answer.
-    fn refuse(&mut self, fault: Fault, id: &str) -> impl Future<Output = ()>;
+    fn reply(&mut self, reply: Reply) -> impl Future<Output = ()>;
+}
+
+impl<'a> Request<'a> {
+    /// A request that `client` sent, without a body; the wire sets what it knows beyond that.
+    pub fn new(worker: &Worker, client: &Client, head: &'a RequestHead) -> Request<'a> {
+        let hop = Hop { peer: client.peer(), scheme: client.scheme(), host: head.host() };
+        let origin = forwarded::origin(&worker.snapshot().table.client.trust, hop, head);
+        let id = RequestId::of(head, worker);
+        Request { head, id, origin, framing: Framing::None, expects_continue: false, upgrade: None }
+    }
 }
 
 impl Request<'_> {
     /// What goes up of it.
-    pub fn upward<'a>(&'a self, client: &'a Client) -> Upward<'a> {
-        let Request { head, id, expects_continue, upgrade, .. } = self;
-        let upgrade = upgrade.filter(|_| self.wants_websocket());
-        let takes_trailers = head.takes_trailers();
-        Upward { head, client, id, upgrade, expects_continue: *expects_continue, takes_trailers }
+    pub fn upward<'a>(&'a self, client: &'a Client, place: &'a Place) -> Upward<'a> {
+        let Request { head, id, origin, expects_continue, .. } = self;
+        let (upgrade, takes_trailers) = (self.switch(place), head.takes_trailers());
+        Upward { head, client, origin, id, place, upgrade, expects_continue: *expects_continue, takes_trailers }
     }
 
-    /// It wants to switch to a protocol that is let through.
-    pub fn switches(&self) -> bool {
-        self.wants_websocket()
+    /// The protocol it asks to switch to, if its route lets it.
+    pub fn switch(&self, place: &Place) -> Option<Span> {
+        let allowed = |token: &Span| {
+            std::str::from_utf8(token.of(&self.head.bytes)).is_ok_and(|token| place.route().allows_upgrade(token))
+        };
+        self.upgrade.filter(allowed)
     }
 
     /// Repeating it has the effect of one.
@@ -90,13 +122,9 @@ impl Request<'_> {
         std::str::from_utf8(self.head.method()).is_ok_and(retry::is_idempotent)
     }
 
-    fn wants_websocket(&self) -> bool {
-        self.upgrade.is_some_and(|token| token.of(&self.head.bytes).eq_ignore_ascii_case(b"websocket"))
-    }
-
     /// A 101 answers what was asked, and names it.
-    pub fn accepts_switch(&self, head: ResponseHead<'_>) -> bool {
-        let asked = self.upgrade.filter(|_| self.wants_websocket()).map(|token| token.of(&self.head.bytes));
+    pub fn accepts_switch(&self, place: &Place, head: ResponseHead<'_>) -> bool {
+        let asked = self.switch(place).map(|token| token.of(&self.head.bytes));
         let mut named = head.fields.known(Known::Upgrade);
         asked.is_some_and(|asked| named.next().is_some_and(|name| name.eq_ignore_ascii_case(asked)))
     }
@@ -105,20 +133,29 @@ impl Request<'_> {
 /// Answers one request.
 pub async fn handle<D: Downstream>(worker: &Rc<Worker>, request: Request<'_>, down: &mut D) {
     worker.tally().requests.add(1);
-    let mut log = Logged::new(worker, || begin_line(&request, down.client()));
+    let mut log = Logged::new(worker, || begin_line(&request));
     match answer(worker, &request, down, &mut log).await {
         Ok(answer) => {
             log.status(answer.exchange.head().status);
             log.sent(down.deliver(answer).await);
         }
-        Err(Some(fault)) => {
+        Err(Refusal::Fault(fault)) => {
             log.status(fault.status());
             if fault.is_refusal() {
                 worker.tally().refused.add(1);
             }
-            down.refuse(fault, request.id.text(request.head)).await;
+            let id = request.id.text(request.head);
+            down.reply(match error::is_grpc(request.head.fields()) {
+                true => Reply::to_grpc_fault(fault, id),
+                false => Reply::to_fault(fault, id),
+            })
+            .await;
         }
-        Err(None) => log.status(GONE),
+        Err(Refusal::Redirect(reply)) => {
+            log.status(reply.status);
+            down.reply(reply).await;
+        }
+        Err(Refusal::Gone) => log.status(GONE),
     }
 }
 
@@ -126,39 +163,52 @@ pub async fn handle<D: Downstream>(worker: &Rc<Worker>, request: Request<'_>, do
 pub async fn refuse<D: Downstream>(worker: &Rc<Worker>, fault: Fault, down: &mut D) {
     worker.tally().refused.add(1);
     let id = RequestId::fresh(worker);
-    down.refuse(fault, id.text(&RequestHead::default())).await;
+    down.reply(Reply::to_fault(fault, id.text(&RequestHead::default()))).await;
 }
 
-/// Goes round until an upstream answers or nothing more may be tried. `None` as error: the client is gone.
+/// Goes round until an upstream answers or nothing more may be tried.
 async fn answer<D: Downstream>(
     worker: &Rc<Worker>,
     request: &Request<'_>,
     down: &mut D,
     log: &mut Logged,
-) -> Result<Answer, Option<Fault>> {
+) -> Result<Answer, Refusal> {
+    if worker.is_full() {
+        return Err(Fault::Overloaded.into());
+    }
     let draw = worker.random();
     let mut tries = 0;
     let mut avoid = None;
     loop {
         let snapshot = worker.snapshot();
-        let view = View::new(request.head, down.client().peer.ip());
-        let index = snapshot.table.route(&view).ok_or(Fault::NoService)?;
+        let view = View::new(request.head, &request.origin);
+        if let Some(redirect) = down.client().redirect() {
+            return Err(redirected(redirect, &view));
+        }
+        let Destination { service: index, route } = snapshot.table.find(&view).map_err(Fault::Unrouted)?;
         let service = &snapshot.table.services[index];
+        if let Some(refusal) = refused_by(&service.settings.routes.all()[route], request, &view) {
+            return Err(refusal);
+        }
         let key = key_of(&service.settings, &view, draw);
         let assignment = service.assign(&view, key.hash).ok_or(Fault::Upstream(Failure::NoEndpoint))?;
         let judged = assignment.reason == Reason::Split && tries == 0;
-        let place = Place { snapshot: Rc::clone(&snapshot), service: index, pool: assignment.pool, judged };
+        let place = Place { snapshot: Rc::clone(&snapshot), service: index, route, pool: assignment.pool, judged };
         if tries == 0 {
             worker.budget.borrow_mut().deposit(service.settings.retry.budget.basis_points());
         }
         log.assigned(service, assignment);
         let Some(endpoint) = balance(worker, &service.settings, place.pool(), avoid) else {
             place.charge(worker.index, Failure::NoEndpoint);
-            return Err(Some(Fault::Upstream(Failure::NoEndpoint)));
+            return Err(Fault::Upstream(Failure::NoEndpoint).into());
         };
         log.sent_to(&endpoint);
         match forwarder::send(worker, request, &place, assignment, &endpoint, down).await {
-            Ok(exchange) => return Ok(Answer { exchange, cookie: key.cookie(&service.settings) }),
+            Ok(exchange) => {
+                let id = request.id.text(request.head);
+                let additions = Additions::new(key.cookie(&service.settings), &place, request.origin.client, id);
+                return Ok(Answer { exchange, additions });
+            }
             Err(Setback::TableMoved) => {}
             Err(Setback::Failed { failure, repeatable: true })
                 if tries < service.settings.retry.attempts && worker.budget.borrow_mut().withdraw() =>
@@ -168,10 +218,34 @@ async fn answer<D: Downstream>(
                 tries += 1;
                 avoid = Some(endpoint.id);
             }
-            Err(Setback::Failed { failure, .. }) => return Err(Some(Fault::Upstream(failure))),
-            Err(Setback::ClientFailed(fault)) => return Err(Some(fault)),
-            Err(Setback::ClientGone) => return Err(None),
+            Err(Setback::Failed { failure, .. }) => return Err(Fault::Upstream(failure).into()),
+            Err(Setback::ClientFailed(fault)) => return Err(fault.into()),
+            Err(Setback::ClientGone) => return Err(Refusal::Gone),
+            Err(Setback::Exhausted) => return Err(Fault::Overloaded.into()),
         }
+    }
+}
+
+/// What a route says before anything is sent.
+fn refused_by(route: &Route, request: &Request<'_>, view: &View<'_>) -> Option<Refusal> {
+    if route.limits.refuses_head(request.head.bytes.len(), request.head.list.len()) {
+        return Some(Fault::LargeHead.into());
+    }
+    if let Framing::Length(length) = request.framing
+        && route.limits.refuses_body(length)
+    {
+        return Some(Fault::LargeBody.into());
+    }
+    match &route.action {
+        Action::Redirect(redirect) => Some(redirected(redirect, view)),
+        Action::Forward(_) => None,
+    }
+}
+
+fn redirected(redirect: &Redirect, view: &View<'_>) -> Refusal {
+    match redirect.location(view) {
+        Some(location) => Refusal::Redirect(Reply::redirect(redirect, location)),
+        None => Fault::BadRequest("no Host to redirect to").into(),
     }
 }
 
@@ -234,11 +308,11 @@ impl Key {
     }
 }
 
-fn begin_line(request: &Request<'_>, client: &Client) -> Box<Line> {
-    let view = View::new(request.head, client.peer.ip());
+fn begin_line(request: &Request<'_>) -> Box<Line> {
+    let view = View::new(request.head, &request.origin);
     let entry = Entry {
         at: clock::wall_millis(),
-        client: Some(client.peer.ip()),
+        client: Some(request.origin.client),
         method: view.method().to_owned(),
         host: view.header("host").unwrap_or_default().to_owned(),
         path: view.path().to_owned(),

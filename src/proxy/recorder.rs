@@ -10,6 +10,7 @@
 //! it was dispatched under.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::{Cell as ObservedCell, Failure, PoolTally};
 use crate::bridge::table::{Pool, Service};
 use crate::clock::{self, Micros};
-use crate::config::settings::Timeouts;
+use crate::config::settings::{self, Timeouts};
 use crate::domain::analysis::MARKS;
+use crate::domain::route::{Route, Vars};
 use crate::proxy::connection::Waiter;
 use crate::proxy::worker::{Snapshot, Worker};
 
@@ -34,6 +36,8 @@ pub struct Place {
     pub snapshot: Rc<Snapshot>,
     /// Index of the service.
     pub service: usize,
+    /// Index of the route within the service.
+    pub route: usize,
     /// Index of the pool within the service.
     pub pool: usize,
     /// The split sent it, so the judge may count it (Decisions 3).
@@ -49,6 +53,28 @@ impl Place {
     /// The pool.
     pub fn pool(&self) -> &Pool {
         &self.service().pools[self.pool]
+    }
+
+    /// The pool's definition.
+    pub fn settings(&self) -> &settings::Pool {
+        &self.service().settings.pools[self.pool]
+    }
+
+    /// The route.
+    pub fn route(&self) -> &Route {
+        &self.service().settings.routes.all()[self.route]
+    }
+
+    /// The timeouts that its requests have.
+    pub fn timeouts(&self) -> Timeouts {
+        self.service().settings.timeouts_of(self.route())
+    }
+
+    /// What header edits may name.
+    pub fn vars<'a>(&'a self, request_id: &'a str, client: IpAddr) -> Vars<'a> {
+        let version = self.settings().version.as_deref().unwrap_or_default();
+        let (service, route) = (&self.service().settings.name, &self.route().name);
+        Vars { pool: &self.pool().name, version, service, route, request_id, client }
     }
 
     fn cell(&self, worker: usize) -> &ObservedCell {
@@ -156,7 +182,7 @@ impl Entry {
         }
         match self.phase {
             Phase::Tunnel => return,
-            Phase::Head if uploaded => self.deadline = now.after(self.place.service().settings.timeouts.head),
+            Phase::Head if uploaded => self.deadline = now.after(self.place.timeouts().head),
             Phase::Head => self.mark(worker, now.since(self.dispatched), true),
             Phase::Body(since) => {
                 if std::mem::take(&mut self.moved) || uploaded {
@@ -210,7 +236,7 @@ impl Attempt {
     ) -> Attempt {
         let now = clock::now();
         let service = place.service();
-        let Timeouts { head, request, idle, .. } = service.settings.timeouts;
+        let Timeouts { head, request, idle, .. } = place.timeouts();
         let last_call = request.map_or(Micros(u64::MAX), |limit| now.after(limit));
         // Whether latency counts is settled here, not by how the request turns out.
         let marked = if place.judged && service.book.marks().is_some() { 0 } else { ALL_MARKED };

@@ -5,12 +5,15 @@
 //! Invariant: a write that returned `n` took exactly the first `n` bytes; none are kept for a retry.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::bridge::admission::Socket;
 
 /// An open stream.
 pub enum Stream {
@@ -37,6 +40,39 @@ macro_rules! each {
 }
 
 impl Stream {
+    /// Registers a socket, not blocking, with the present runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot take it.
+    pub fn from_socket(socket: Socket) -> io::Result<Stream> {
+        match socket {
+            Socket::Tcp(socket) => TcpStream::from_std(socket).map(Stream::Tcp),
+            Socket::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix),
+        }
+    }
+
+    /// Takes the socket back from the runtime, before anything was done with it.
+    ///
+    /// # Errors
+    /// When it is lost, and under TLS.
+    pub fn into_socket(self) -> io::Result<Socket> {
+        match self {
+            Stream::Tcp(stream) => stream.into_std().map(Socket::Tcp),
+            Stream::Unix(stream) => stream.into_std().map(Socket::Unix),
+            Stream::TlsServer(_) | Stream::TlsClient(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The address that the client connected to; `None` over a Unix socket.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Unix(_) => None,
+            Stream::TlsServer(stream) => stream.get_ref().0.local_addr().ok(),
+            Stream::TlsClient(stream) => stream.get_ref().0.local_addr().ok(),
+        }
+    }
+
     /// Reads into the spare room of `bytes`, which must not be full; 0 is the end of the stream.
     pub fn poll_read_into(&mut self, cx: &mut Context<'_>, bytes: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         debug_assert!(bytes.len() < bytes.capacity());

@@ -15,16 +15,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use rustix::io::Errno;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UnixStream};
 
-use crate::bridge::endpoint::Endpoint;
+use crate::bridge::endpoint::{Endpoint, Slot, Target};
 use crate::bridge::table::Pool;
 use crate::bridge::tls::{self, Connector};
 use crate::clock::{self, Micros};
 use crate::config::settings::{self, Protocol};
+use crate::domain::proxy_protocol::Version;
 use crate::proxy::http1::upstream::Connection;
 use crate::proxy::http2::lane::Lane;
 use crate::proxy::http2::link::Seat;
+use crate::proxy::proxy_protocol::{self, Ends};
 use crate::proxy::stream::Stream;
 use crate::proxy::worker::Worker;
 
@@ -49,12 +53,40 @@ pub struct Dial {
     pub keep: settings::Connections,
     /// The time it may take until a request can be sent.
     pub limit: Duration,
+    /// The endpoint is told whose connection it is, and whose that is: no other client's request may use it.
+    pub greeting: Option<(Version, Ends)>,
+}
+
+/// Why there is no connection, as far as it matters who is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unopened {
+    /// The endpoint has no address, refused, or did not answer in time.
+    Failed,
+    /// It has as many connections as it may have.
+    Full,
+    /// This process has no descriptor or memory left: nobody else's fault.
+    Exhausted,
+}
+
+impl Unopened {
+    /// What an error of opening means.
+    pub fn of(error: &io::Error) -> Unopened {
+        match Errno::from_io_error(error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
+                Unopened::Exhausted
+            }
+            None if error.kind() == io::ErrorKind::QuotaExceeded => Unopened::Full,
+            _ => Unopened::Failed,
+        }
+    }
 }
 
 /// A stream on which the endpoint is to be spoken to.
 pub struct Opened {
     /// The stream.
     pub stream: Stream,
+    /// Its place among the endpoint's connections.
+    pub slot: Slot,
     /// HTTP/2 was agreed on, or is known beforehand.
     pub is_http2: bool,
 }
@@ -81,13 +113,20 @@ pub fn at_hand(worker: &Worker, endpoint: &Arc<Endpoint>, pool: &Pool, switches:
 
 impl Dial {
     /// How an endpoint of a pool is called for a request.
-    pub fn new(endpoint: &Arc<Endpoint>, pool: &Pool, settings: &settings::Service, switches: bool) -> Dial {
+    pub fn new(
+        endpoint: &Arc<Endpoint>,
+        pool: &Pool,
+        settings: &settings::Service,
+        switches: bool,
+        client: Ends,
+    ) -> Dial {
         Dial {
             endpoint: Arc::clone(endpoint),
             connector: pool.connector.clone(),
             protocol: protocol_for(pool, switches),
             keep: settings.connections.clone(),
             limit: settings.timeouts.connect,
+            greeting: pool.proxy_protocol.map(|version| (version, client)),
         }
     }
 
@@ -115,11 +154,13 @@ impl Dial {
         let opening = async {
             let opened = self.open().await?;
             if !opened.is_http2 {
-                return Ok(Reached::Http1(Connection::new(opened.stream, &self.endpoint, &self.keep)));
+                let mut connection = Connection::new(opened.stream, opened.slot, &self.keep);
+                connection.is_private = self.greeting.is_some();
+                return Ok(Reached::Http1(connection));
             }
             // The endpoint has learned it since it was last asked.
             let lane = worker.connections.lane(&self.endpoint);
-            lane.join(opened.stream, &self).await?;
+            lane.join(opened, &self).await?;
             lane.take().map(Reached::Http2).ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
         };
         tokio::time::timeout(self.limit, opening).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
@@ -130,15 +171,31 @@ impl Dial {
     /// # Errors
     /// See [`Dial::reach`].
     pub async fn open(&self) -> io::Result<Opened> {
-        let address = self.endpoint.resolved();
-        let address = address.ok_or_else(|| io::Error::other("the endpoint's name has not resolved"))?;
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let Some(connector) = &self.connector else {
-            return Ok(Opened { stream: Stream::Tcp(stream), is_http2: self.protocol == Protocol::Http2 });
-        };
-        let stream = connector.connect_for(self.protocol, &self.endpoint.address, stream).await?;
-        Ok(Opened { is_http2: tls::is_http2(&stream), stream: Stream::TlsClient(Box::new(stream)) })
+        let full = || io::Error::new(io::ErrorKind::QuotaExceeded, "the endpoint has all the connections it may have");
+        let slot = self.endpoint.enter(self.keep.max).ok_or_else(full)?;
+        let mut stream = self.connect().await?;
+        if let Some((version, client)) = self.greeting {
+            stream.write_all(&proxy_protocol::greeting(version, client)).await?;
+        }
+        match (&self.connector, stream) {
+            (Some(connector), Stream::Tcp(stream)) => {
+                let stream = connector.connect_for(self.protocol, &self.endpoint.address, stream).await?;
+                Ok(Opened { is_http2: tls::is_http2(&stream), stream: Stream::TlsClient(Box::new(stream)), slot })
+            }
+            (_, stream) => Ok(Opened { stream, slot, is_http2: self.protocol == Protocol::Http2 }),
+        }
+    }
+
+    async fn connect(&self) -> io::Result<Stream> {
+        match self.endpoint.resolved() {
+            None => Err(io::Error::other("the endpoint's name has not resolved")),
+            Some(Target::Unix(path)) => UnixStream::connect(path).await.map(Stream::Unix),
+            Some(Target::Tcp(address)) => {
+                let stream = TcpStream::connect(*address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+        }
     }
 }
 
@@ -186,11 +243,11 @@ impl Connections {
 
     /// Puts a clean connection back, or drops it: one too many, or its endpoint is gone.
     pub fn put(&self, mut connection: Box<Connection>) {
-        if connection.endpoint.is_retired() {
+        if connection.endpoint().is_retired() || connection.is_private {
             return;
         }
         let mut lists = self.idle.borrow_mut();
-        let list = lists.entry(connection.endpoint.id).or_default();
+        let list = lists.entry(connection.endpoint().id).or_default();
         if list.len() < connection.keep.max_idle {
             connection.idle_since = clock::now();
             list.push(connection);
@@ -216,7 +273,7 @@ impl Connections {
         self.idle.borrow_mut().retain(|_, list| {
             list.retain_mut(|connection| {
                 let expires = connection.idle_since.after(connection.keep.idle);
-                !connection.endpoint.is_retired() && now < expires && connection.is_quiet()
+                !connection.endpoint().is_retired() && now < expires && connection.is_quiet()
             });
             !list.is_empty()
         });

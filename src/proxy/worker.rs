@@ -22,7 +22,7 @@ use crate::proxy::access::AccessBuffer;
 use crate::proxy::buffer::Buffers;
 use crate::proxy::connection::Client;
 use crate::proxy::lag::Lag;
-use crate::proxy::listener;
+use crate::proxy::listener::{self, Listening};
 use crate::proxy::recorder::InFlight;
 use crate::proxy::upstream::Connections;
 
@@ -82,7 +82,7 @@ pub struct Start {
     /// What it shares with the control plane.
     pub plane: Arc<Plane>,
     /// Its own listeners, bound but not yet accepting.
-    pub listeners: Vec<std::net::TcpListener>,
+    pub listeners: Vec<Listening>,
     /// Where its access log lines go.
     pub access: Option<AccessBuffer>,
     /// How long a drain may take.
@@ -100,7 +100,8 @@ pub fn run(start: Start) -> std::io::Result<()> {
         worker.take_up();
         worker.plane.handover.open(worker.index);
         let receiving = tokio::task::spawn_local(listener::receive(Rc::clone(&worker)));
-        let accepting = start.listeners.into_iter().map(|socket| listener::accept(Rc::clone(&worker), socket));
+        let accepting = start.listeners.into_iter().enumerate();
+        let accepting = accepting.map(|(number, socket)| listener::accept(Rc::clone(&worker), number, socket));
         let accepting: Vec<_> = accepting.collect::<std::io::Result<_>>()?;
         let accepting: Vec<_> = accepting.into_iter().map(tokio::task::spawn_local).collect();
         let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
@@ -189,9 +190,24 @@ impl Worker {
         }
     }
 
+    /// A worker that no thread runs, by the plane's current table: for whoever drives a connection by hand.
+    pub fn alone(plane: &Arc<Plane>) -> Rc<Worker> {
+        let plane = Arc::clone(plane);
+        let start = Start { index: 0, plane, listeners: Vec::new(), access: None, grace: Duration::ZERO };
+        let worker = Worker::new(&start);
+        worker.take_up();
+        Rc::new(worker)
+    }
+
     /// The current snapshot.
     pub fn snapshot(&self) -> Rc<Snapshot> {
         Rc::clone(&self.snapshot.borrow())
+    }
+
+    /// True if this worker's share of the requests that may be in flight is taken.
+    pub fn is_full(&self) -> bool {
+        let most = self.snapshot.borrow().table.client.max_in_flight;
+        most.is_some_and(|most| self.in_flight.len() >= most.get().div_ceil(self.plane.workers.iter().count()))
     }
 
     /// True if `snapshot` is still the current one.

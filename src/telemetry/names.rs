@@ -28,6 +28,8 @@ metrics! {
     CONNECTIONS_LIMIT = "teal_client_connections_limit", "Client connections allowed at one time.";
     CONNECTIONS_REFUSED = "teal_client_connections_refused_total", "Client connections closed before they were served, by reason.";
     CONNECTIONS_CLOSED = "teal_client_connections_closed_total", "Client connections that Teal closed by itself, by reason.";
+    HTTP2_CONNECTIONS = "teal_http2_connections_total", "Client connections that spoke HTTP/2.";
+    HTTP2_ABUSES = "teal_http2_abuses_total", "HTTP/2 client connections ended for how the client used the protocol, by reason.";
     ACCEPT_PAUSES = "teal_accept_pauses_total", "How often a worker stopped accepting for a while, by reason.";
     WORKER_CONNECTIONS = "teal_worker_connections", "Client connections of a worker open now.";
     WORKER_BUSY = "teal_worker_busy_connections", "Client connections of a worker with a request within about the last second.";
@@ -48,6 +50,8 @@ metrics! {
     ACTIVE = "teal_pool_active", "1 for the pool that rollbacks return to.";
     EPOCH = "teal_service_weight_epoch", "Counts changes of a service's split.";
     ENDPOINT_HEALTHY = "teal_endpoint_healthy", "1 if an endpoint may be given requests.";
+    NAME_ADDRESSES = "teal_name_addresses", "Addresses that the name of an endpoint has.";
+    NAME_FAILURES = "teal_name_lookup_failures_total", "Lookups of an endpoint's name that failed or brought no address.";
     EVIDENCE = "teal_judge_evidence_ratio", "Evidence that the canary is worse, as a share of what a rollback needs.";
     ROLLBACKS = "teal_service_rollbacks_total", "Rollbacks since the process began, by who asked for them.";
 }

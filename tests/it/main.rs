@@ -5,11 +5,15 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` here means between its files")]
 
 mod admin;
+#[path = "../../src/config/tls/forge.rs"]
+mod forge;
 mod forwarding;
 mod http2_upstream;
 mod lifecycle;
 mod listener;
+mod malformed;
 mod reload;
 mod rollout;
 mod support;
 mod switching;
+mod tls;

@@ -47,7 +47,7 @@ fn every_example_loads_and_is_mentioned() {
 fn the_readme_shows_a_file_that_loads() {
     let shown = blocks(&read("README.md"), "yaml");
     assert_eq!(shown.len(), 1, "README.md: the first real file is the only yaml block");
-    let settings = load("README.md", &shown[0], &top()).unwrap_or_else(|report| panic!("{report}"));
+    let settings = load("README.md", &shown[0], top()).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(settings.services.len(), 1, "README.md: the example serves one service");
 }
 
@@ -67,5 +67,5 @@ fn the_documents_name_files_that_exist() {
 fn blocks_are_found_and_bad_ones_refused() {
     let document = "a\n```yaml\nversion: 1\n```\nb\n```sh\nls\n```\n";
     assert_eq!(blocks(document, "yaml"), ["version: 1\n"]);
-    assert!(load("x", "version: 1\nservices: {}\n", &top()).is_err());
+    assert!(load("x", "version: 1\nservices: {}\n", top()).is_err());
 }

@@ -146,8 +146,8 @@ fn stray_and_idle_metrics_are_found() {
 
 #[test]
 fn banned_crates_and_strangers_at_the_top_are_found() {
-    let lock = "[[package]]\nname = \"ring\"\nversion = \"1\"\n\n[[package]]\nname = \"string\"\n";
-    assert_eq!(told(&rules::banned_crates(lock, &["ring"])), ["2: ring"]);
+    let graph = "string v1.0.0\nring v0.17.14\nring feature \"std\"\n";
+    assert_eq!(told(&rules::banned_crates(graph, &["ring"])), ["2: ring", "3: ring"]);
     assert_eq!(rules::layout(&["src".to_owned(), "notes.txt".to_owned()], &["src"]).len(), 1);
 }
 

@@ -211,11 +211,10 @@ pub(crate) fn unused_metrics(files: &[Source], names: &str) -> Vec<Breach> {
 }
 
 /// Crates that must not enter the graph.
-pub(crate) fn banned_crates(lock: &str, banned: &[&str]) -> Vec<Breach> {
-    let named = |line: &str| line.strip_prefix("name = \"")?.strip_suffix('"').map(str::to_owned);
-    let found = lock.lines().enumerate().filter_map(|(at, line)| {
-        let name = named(line).filter(|name| banned.contains(&name.as_str()))?;
-        Some(Breach { path: "Cargo.lock".to_owned(), line: at + 1, rule: "banned crate", detail: name })
+pub(crate) fn banned_crates(graph: &str, banned: &[&str]) -> Vec<Breach> {
+    let found = graph.lines().enumerate().filter_map(|(at, line)| {
+        let name = line.split(' ').next().filter(|name| banned.contains(name))?;
+        Some(Breach { path: "cargo tree".to_owned(), line: at + 1, rule: "banned crate", detail: name.to_owned() })
     });
     found.collect()
 }

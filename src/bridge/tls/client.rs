@@ -91,7 +91,7 @@ impl Connector {
     ) -> io::Result<TlsStream<IO>> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
-            None => name_of(&address.host)?,
+            None => name_of(address.host())?,
         };
         let connector = TlsConnector::from(Arc::clone(&self.config));
         let stream = match protocol == self.protocol {

@@ -107,3 +107,57 @@ fn encoded(value: &str) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn fields(change: impl FnOnce(&mut CertificateParams)) -> Vec<(&'static str, String)> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        change(&mut params);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        ClientIdentity::of(certificate.der()).fields
+    }
+
+    fn value(fields: &[(&'static str, String)], name: &str) -> Option<String> {
+        fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+    }
+
+    #[test]
+    fn nothing_in_a_certificate_can_forge_a_field_or_another_name() {
+        let fields = fields(|params| {
+            let name = "a,CN=admin\r\nx-client-verified: true\u{1F980}100%";
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.distinguished_name.push(DnType::OrganizationName, "Big; \"Quoted\" Ltd");
+            let uri = "spiffe://a.test/x,DNS=b.test?a=b".try_into().unwrap();
+            let mail = "me@a.test".try_into().unwrap();
+            let ip = "2001:db8::1".parse().unwrap();
+            params.subject_alt_names = vec![SanType::URI(uri), SanType::Rfc822Name(mail), SanType::IpAddress(ip)];
+        });
+        let subject = value(&fields, "x-client-cert-subject").unwrap();
+        let expected = "CN=a%2CCN=admin%0D%0Ax-client-verified: true%F0%9F%A6%80100%25,O=Big%3B %22Quoted%22 Ltd";
+        assert_eq!(subject, expected);
+        let names = value(&fields, "x-client-cert-san").unwrap();
+        assert_eq!(names, "URI=spiffe://a.test/x%2CDNS=b.test?a=b,EMAIL=me@a.test,IP=2001:db8::1");
+        assert!(fields.iter().all(|(_, value)| value.bytes().all(|byte| matches!(byte, b' '..=b'~'))));
+    }
+
+    #[test]
+    fn what_is_too_long_is_left_out_whole() {
+        let fields = fields(|params| {
+            params.subject_alt_names = (0..200)
+                .map(|n| SanType::DnsName(format!("{n}.{}.test", "x".repeat(30)).try_into().unwrap()))
+                .collect();
+        });
+        let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["x-client-verified", "x-client-cert-fingerprint"]);
+    }
+
+    #[test]
+    fn an_unverified_client_says_no_more_than_that() {
+        assert_eq!(ClientIdentity::unverified().fields, [("x-client-verified", "false".to_owned())]);
+    }
+}

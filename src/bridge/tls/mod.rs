@@ -10,8 +10,6 @@ mod failure;
 mod identity;
 mod names;
 mod server;
-#[cfg(test)]
-mod tests;
 
 pub use client::{Connector, SystemRoots, is_http2};
 pub use failure::{Failure, Handshakes};

@@ -1,9 +1,11 @@
 //! Tests of the whole reader: the examples, the reference, every problem in one run, exact reports, and garbage.
 
 mod bad;
+mod edge;
 mod garbage;
 mod good;
 mod reports;
+mod routing;
 mod the_reference;
 
 use std::collections::BTreeSet;
@@ -17,7 +19,9 @@ use proptest::prelude::*;
 use super::settings::{AccessLog, Listen, Probe, Service, Settings, SplitBy, State, Sticky};
 use super::tls::forge;
 use super::yaml::{Kind, Node};
-use super::{Report, file, load, overrides, parse as parse_in, rollout, service, yaml};
+use super::{
+    Report, conditions, edits, file, load, overrides, parse as parse_in, rollout, routes, service, targets, yaml,
+};
 use crate::domain::rollout::plan::{OnInconclusive, Pause, Plan, Step};
 use crate::domain::route::{Claim, Condition, Router, Test};
 use crate::domain::split::Share;

@@ -14,7 +14,7 @@ fn a_misspelt_key_is_named_once_with_what_was_meant() {
 4 |     pools: { blue: { endpoint: http://a } }
   |                      ^^^^^^^^ not a key of `blue`
   |
-  = help: did you mean `endpoints`? accepted: `endpoints`, `tls`, `protocol`
+  = help: did you mean `endpoints`? accepted: `endpoints`, `resolve`, `tls`, `protocol`, `proxy_protocol`, `version`, `request_headers`, `response_headers`
 
 teal.yaml: 1 problem
 "#;
@@ -179,7 +179,7 @@ teal.yaml: 1 problem
 
 #[test]
 fn an_unsupported_scheme() {
-    let expected = r#"error[bad_value]: `blue`: an address begins with `http://` or `https://`, such as http://10.0.0.1:8080
+    let expected = r#"error[bad_value]: `blue`: an address begins with `http://`, `https://`, `unix:` or `srv:`, such as http://10.0.0.1:8080
  --> teal.yaml:4:20
   |
 4 |     pools: { blue: 'ftp://a', green: 'http://b' }

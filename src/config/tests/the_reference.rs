@@ -1,7 +1,7 @@
 //! The reference file: complete, true to the defaults, and read key by key.
 
 use super::*;
-use crate::config::{listener, tls};
+use crate::config::{edge, listener, tls};
 
 /// Every section of the format, by its keys.
 const SECTIONS: &[&[&str]] = &[
@@ -10,6 +10,8 @@ const SECTIONS: &[&[&str]] = &[
     file::CLIENT,
     file::SHUTDOWN,
     listener::LISTEN,
+    edge::PROXY_PROTOCOL,
+    edge::RESOLVER,
     tls::TLS,
     tls::CERTIFICATE,
     tls::HSTS,
@@ -25,9 +27,17 @@ const SECTIONS: &[&[&str]] = &[
     service::ANALYSIS,
     service::TOLERATE,
     service::APPROVE,
+    routes::ROUTE,
+    routes::MATCH,
+    routes::PATH,
+    routes::LIMITS,
+    routes::TIMEOUTS,
+    targets::REWRITE,
+    targets::REDIRECT,
+    edits::EDITS,
     overrides::OVERRIDE,
     overrides::MATCH,
-    overrides::TEST,
+    conditions::TEST,
     rollout::ROLLOUT,
     rollout::STEP,
     rollout::ANALYZE,

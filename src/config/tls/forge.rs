@@ -5,7 +5,9 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SignatureAlgorithm,
+};
 
 /// An authority of one's own.
 pub struct Authority {
@@ -51,8 +53,17 @@ impl Authority {
         })
     }
 
+    /// One whose key is of this kind.
+    pub fn issue_for(&self, hosts: &[&str], algorithm: &'static SignatureAlgorithm) -> Pair {
+        self.sign_for(parameters(hosts), algorithm)
+    }
+
     fn sign(&self, params: CertificateParams) -> Pair {
-        let key = KeyPair::generate().unwrap();
+        self.sign_for(params, &rcgen::PKCS_ECDSA_P256_SHA256)
+    }
+
+    fn sign_for(&self, params: CertificateParams, algorithm: &'static SignatureAlgorithm) -> Pair {
+        let key = KeyPair::generate_for(algorithm).unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         Pair { cert, key: key.serialize_pem() }
     }

@@ -5,6 +5,8 @@
 //!
 //! Invariant: the key of an [`Identity`] belongs to its certificate, and every certificate here parses.
 
+#[cfg(test)]
+pub(crate) mod desk;
 mod files;
 #[cfg(test)]
 pub(crate) mod forge;

@@ -200,7 +200,7 @@ fn server_name(value: Value<'_>) -> Option<String> {
     // The same rules as for an endpoint's host.
     let address = if text.contains(':') { format!("https://[{text}]") } else { format!("https://{text}") };
     match address.parse::<Address>() {
-        Ok(address) if !text.contains(['[', '/', '@']) => Some(address.host),
+        Ok(address) if !text.contains(['[', '/', '@']) => Some(address.host().to_owned()),
         _ => value.refuse(value.problem("bad_value", format!("`{}` needs {expected}", value.name))),
     }
 }

@@ -1,61 +1,12 @@
 //! TLS in the file: what is read, what is refused, and where the blame is put.
 
-use std::path::Path;
 use std::time::Duration;
 
+use super::desk::Desk;
 use super::forge::{Authority, Pair};
 use super::*;
-use crate::config::settings::{Listen, Pool, Protocol, Settings};
-use crate::config::{Report, parse};
-
-/// A folder with an authority, a certificate for two names, and another for none.
-struct Desk {
-    folder: tempfile::TempDir,
-    authority: Authority,
-}
-
-impl Desk {
-    fn new() -> Desk {
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::new("Desk");
-        std::fs::write(folder.path().join("ca.crt"), &authority.pem).unwrap();
-        authority.issue(&["a.test", "*.B.test", "10.0.0.1"]).write(folder.path(), "a");
-        authority.issue(&[]).write(folder.path(), "nobody");
-        Desk { folder, authority }
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        std::fs::write(self.path().join(name), content).unwrap();
-    }
-
-    fn read(&self, text: &str) -> Result<Settings, Report> {
-        parse("teal.yaml", text, &|_| None, self.path())
-    }
-
-    /// A listener of these lines.
-    fn listener(&self, lines: &str) -> Result<Listen, Report> {
-        let text = format!(
-            "version: 1\nstate: none\nlisten: {{ address: ':8443', {lines} }}\nservices: {{ s: {{ pools: {{ b: 'http://b' }} }} }}\n"
-        );
-        self.read(&text).map(|mut settings| settings.listen.remove(0))
-    }
-
-    /// A listener with these lines in its `tls`, besides the certificate for two names.
-    fn server(&self, lines: &str) -> Result<Arc<ServerTls>, Report> {
-        let listener = self.listener(&format!("tls: {{ certificates: {{ cert: a.crt, key: a.key }}, {lines} }}"));
-        listener.map(|listener| listener.tls.unwrap())
-    }
-
-    /// A pool of these lines.
-    fn pool(&self, lines: &str) -> Result<Pool, Report> {
-        let text = format!("version: 1\nstate: none\nservices: {{ s: {{ pools: {{ b: {{ {lines} }} }} }} }}\n");
-        self.read(&text).map(|mut settings| settings.services.remove(0).pools.remove(0))
-    }
-}
+use crate::config::Report;
+use crate::config::settings::Protocol;
 
 /// There is one problem, of this code, and its sentence has these words.
 fn refused<T: std::fmt::Debug>(result: Result<T, Report>, code: &str, words: &str) {
@@ -177,7 +128,7 @@ fn pools_are_read_with_their_tls() {
     let plain = desk.pool("endpoints: 'http://a'").unwrap();
     assert_eq!((plain.tls, plain.protocol), (None, Protocol::Http1));
     let short = desk.pool("endpoints: 'https://a'").unwrap();
-    assert_eq!((short.tls.as_deref(), short.endpoints[0].port), (Some(&UpstreamTls::default()), 443));
+    assert_eq!((short.tls.as_deref(), &*short.endpoints[0].authority()), (Some(&UpstreamTls::default()), "a:443"));
     let full = "endpoints: ['https://a', 'https://[::1]:1'], protocol: auto, tls: { ca: ca.crt, server_name: A.test, client_cert: a.crt, client_key: a.key, min_version: '1.3' }";
     let pool = desk.pool(full).unwrap();
     let tls = pool.tls.unwrap();

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Error, TextEncoder};
 
-use crate::bridge::admission::{Closed, Pause, Refusal};
+use crate::bridge::admission::{Abuse, Closed, Pause, Refusal};
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::bridge::observations::{Failure, PoolTally, latency_of};
 use crate::bridge::roster::Roster;
@@ -19,6 +19,7 @@ use crate::bridge::tls::{Failure as Failed, Handshakes};
 use crate::config::settings::tls::Identity;
 use crate::control::admin::wire::CLASSES;
 use crate::control::controller::Controller;
+use crate::control::discovery::Known;
 use crate::domain::stats::histogram;
 use crate::telemetry::names;
 
@@ -40,6 +41,8 @@ pub(super) struct Facts {
     pub(super) rollbacks: (u64, u64),
     /// Service, canary, evidence as a share of what a rollback needs.
     pub(super) evidence: Vec<(String, String, f64)>,
+    /// How the names of endpoints are doing.
+    pub(super) names: Vec<Known>,
 }
 
 impl Facts {
@@ -50,6 +53,7 @@ impl Facts {
             reload_ok: controller.last_reload_ok(),
             rollbacks: controller.rollbacks(),
             evidence: judged.map(|(name, judge)| (name, judge.canary, judge.evidence / judge.needed)).collect(),
+            names: controller.names(),
         }
     }
 }
@@ -66,6 +70,7 @@ pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
     families.extend(tls(plane, &table));
     families.extend(pools(&table));
     families.extend(services(&table, facts));
+    families.extend(discovery(facts));
     // A family without a series has no place in the text.
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)
@@ -90,7 +95,7 @@ fn process(plane: &Plane, table: &Table, facts: &Facts) -> Vec<MetricFamily> {
     ]
 }
 
-fn connections(plane: &Plane, table: &Table) -> [MetricFamily; 6] {
+fn connections(plane: &Plane, table: &Table) -> [MetricFamily; 8] {
     let total = |read: &dyn Fn(&WorkerTally) -> u64| plane.workers.iter().map(read).fold(0, u64::wrapping_add);
     let by_reason = |names: &[&'static str], tallies: fn(&WorkerTally) -> &[Tally]| {
         let reason =
@@ -99,12 +104,15 @@ fn connections(plane: &Plane, table: &Table) -> [MetricFamily; 6] {
     };
     let limit = plane.admission.limit(table.client.max_connections);
     let accepted = counter(&[], total(&|tally| tally.accepted.read()));
+    let http2 = counter(&[], total(&|tally| tally.http2.read()));
     [
         family(names::CONNECTIONS_OPEN, MetricType::GAUGE, [gauge(&[], plane.admission.open() as f64)]),
         family(names::CONNECTIONS_LIMIT, MetricType::GAUGE, [gauge(&[], limit as f64)]),
         family(names::CONNECTIONS_ACCEPTED, MetricType::COUNTER, [accepted]),
         family(names::CONNECTIONS_REFUSED, MetricType::COUNTER, by_reason(&Refusal::NAMES, |tally| &tally.turned_away)),
         family(names::CONNECTIONS_CLOSED, MetricType::COUNTER, by_reason(&Closed::NAMES, |tally| &tally.closed)),
+        family(names::HTTP2_CONNECTIONS, MetricType::COUNTER, [http2]),
+        family(names::HTTP2_ABUSES, MetricType::COUNTER, by_reason(&Abuse::NAMES, |tally| &tally.abuses)),
         family(names::ACCEPT_PAUSES, MetricType::COUNTER, by_reason(&Pause::NAMES, |tally| &tally.pauses)),
     ]
 }
@@ -220,7 +228,7 @@ fn services(table: &Table, facts: &Facts) -> [MetricFamily; 5] {
             shares.push(gauge(&place, service.share(at).fraction()));
             active.push(gauge(&place, flag(at == service.active)));
             for endpoint in &pool.endpoints {
-                let address = endpoint.address.to_string();
+                let address = endpoint.to_string();
                 healthy.push(gauge(&[place[0], place[1], ("endpoint", &address)], flag(endpoint.is_eligible())));
             }
         }
@@ -233,6 +241,19 @@ fn services(table: &Table, facts: &Facts) -> [MetricFamily; 5] {
         family(names::ACTIVE, MetricType::GAUGE, active),
         family(names::ENDPOINT_HEALTHY, MetricType::GAUGE, healthy),
         family(names::EVIDENCE, MetricType::GAUGE, evidence),
+    ]
+}
+
+fn discovery(facts: &Facts) -> [MetricFamily; 2] {
+    let (mut addresses, mut failures) = (Vec::new(), Vec::new());
+    for known in &facts.names {
+        let name = known.address.to_string();
+        addresses.push(gauge(&[("name", &name)], known.addresses as f64));
+        failures.push(counter(&[("name", &name)], known.failures));
+    }
+    [
+        family(names::NAME_ADDRESSES, MetricType::GAUGE, addresses),
+        family(names::NAME_FAILURES, MetricType::COUNTER, failures),
     ]
 }
 

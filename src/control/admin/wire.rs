@@ -94,7 +94,7 @@ pub struct PoolStatus {
 /// One endpoint as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointStatus {
-    /// As configured.
+    /// As configured, and where that was found.
     pub address: String,
     /// What health checks say: `unknown`, `healthy`, `unhealthy`.
     pub health: String,

@@ -23,8 +23,10 @@ use crate::clock::{self, Micros};
 use crate::config::Report;
 use crate::config::settings::{Guard, Settings};
 use crate::control::command::{Act, Deploy, Done, Found, Refusal, Reloaded};
+use crate::control::discovery::Discovery;
 use crate::control::events::Events;
 use crate::control::judge::{Sentence, Views};
+use crate::control::materials::Materials;
 use crate::control::publisher::{Published, Publisher};
 use crate::control::state::{Finished, ServiceState};
 use crate::control::store::{Journal, Loaded};
@@ -119,6 +121,7 @@ pub struct Driver {
     plane: Arc<Plane>,
     journal: Journal,
     events: Arc<Events>,
+    discovery: Arc<Discovery>,
     views: Views,
     shared: Arc<Shared>,
     settings: Settings,
@@ -144,12 +147,16 @@ pub struct Parts {
     pub journal: Journal,
     /// What happened.
     pub events: Arc<Events>,
+    /// Where names are.
+    pub discovery: Arc<Discovery>,
     /// The judge's views.
     pub views: Views,
     /// What the handle reads.
     pub shared: Arc<Shared>,
     /// The settings now.
     pub settings: Settings,
+    /// Their TLS.
+    pub materials: Materials,
     /// Where they come from; `None` if they cannot be read again.
     pub source: Option<Source>,
 }
@@ -160,12 +167,13 @@ impl Driver {
     /// # Errors
     /// When the stored state does not fit the settings, or the seeds cannot be written.
     pub async fn start(parts: Parts, loaded: Loaded) -> Result<Driver, String> {
-        let Parts { publisher, plane, journal, events, views, shared, settings, source } = parts;
+        let Parts { publisher, plane, journal, events, discovery, views, shared, settings, materials, source } = parts;
         let mut driver = Driver {
             publisher,
             plane,
             journal,
             events,
+            discovery,
             views,
             shared,
             settings,
@@ -180,7 +188,6 @@ impl Driver {
             let sentence = format!("a move to {} was under way when the process ended: dropped", state.canary_share());
             driver.events.tell("recovered", Some(service), None, sentence);
         }
-        let materials = driver.publisher.materials(&driver.settings)?;
         driver.adopt(driver.settings.clone()).await?;
         // Settled again, so that the next start does not recover from the same move once more.
         driver.owed.extend(loaded.dropped.into_keys().filter(|service| driver.states.contains_key(service)));

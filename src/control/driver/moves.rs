@@ -221,7 +221,7 @@ impl Driver {
         if endpoints.iter().any(|endpoint| endpoint.is_eligible()) {
             return Ok(());
         }
-        let detail = endpoints.iter().map(|endpoint| format!("{} is unhealthy", endpoint.address)).collect::<Vec<_>>();
+        let detail = endpoints.iter().map(|endpoint| format!("{endpoint} is unhealthy")).collect::<Vec<_>>();
         Err(Refusal::Unhealthy { pool: pool.to_owned(), detail: detail.join(", ") })
     }
 
@@ -239,8 +239,8 @@ impl Driver {
             asked.spawn(async move {
                 match health::check(&endpoint, &speech, &health).await {
                     Ok(()) if endpoint.health() != Health::Unhealthy => Ok(()),
-                    Ok(()) => Err(format!("{} only just answers again", endpoint.address)),
-                    Err(problem) => Err(format!("{}: {problem}", endpoint.address)),
+                    Ok(()) => Err(format!("{endpoint} only just answers again")),
+                    Err(problem) => Err(format!("{endpoint}: {problem}")),
                 }
             });
         }

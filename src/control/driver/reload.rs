@@ -48,6 +48,8 @@ impl Driver {
         self.in_use_is_kept(&new)?;
         let needs_restart = needs_restart(&self.settings, &new);
         let materials = self.publisher.materials(&new).map_err(Refusal::Config)?;
+        // A pool of new names would else begin with nowhere to send its requests.
+        self.discovery.meet(&new).await;
         self.adopt(new).await.map_err(Refusal::Failed)?;
         let version = self.publish_all(materials);
         self.acknowledged(version).await.map_err(|late| Refusal::Failed(format!("published, but {late}")))?;
@@ -147,7 +149,7 @@ fn fits(service: &settings::Service, state: &ServiceState) -> Result<(), String>
 }
 
 /// Where is listened; how clients are received changes without a restart.
-fn addresses(settings: &Settings) -> impl Iterator<Item = &std::net::SocketAddr> {
+fn addresses(settings: &Settings) -> impl Iterator<Item = &settings::Bind> {
     settings.listen.iter().map(|listener| &listener.address)
 }
 
@@ -158,6 +160,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
         ("admin", old.admin != new.admin),
         ("state", old.state != new.state),
         ("workers", old.workers != new.workers),
+        ("resolver", old.resolver != new.resolver),
         ("access_log", old.access_log != new.access_log),
         ("shutdown", old.shutdown != new.shutdown),
     ];

@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn bodies_are_read_to_their_exact_end() {
-        let table: &[(&[u8], &[u8], &[u8], usize)] = &[
+        type Case = (&'static [u8], &'static [u8], &'static [u8], usize);
+        let table: &[Case] = &[
             (b"0\r\n\r\n", b"", b"", 0),
             (b"3\r\nabc\r\n0\r\n\r\nGET", b"abc", b"", 3),
             (b"00A\r\n0123456789\r\n0\r\n\r\n", b"0123456789", b"", 0),

@@ -15,23 +15,22 @@ use std::task::{Context, Poll, ready};
 use crate::proxy::buffer::{Buffer, SMALL};
 use crate::proxy::connection::{Client, Close, Waiter};
 use crate::proxy::error::{self, Fault};
-use crate::proxy::exchange::{Broken, Exchange, Upload};
+use crate::proxy::exchange::{Exchange, Upload};
 use crate::proxy::head::{Field, Fields, Known, RequestHead, ResponseHead, Version};
-use crate::proxy::hop::{self, RequestId};
+use crate::proxy::hop::{self, Additions};
 use crate::proxy::http1::body::Body;
-use crate::proxy::http1::chunked::{self, Step};
+use crate::proxy::http1::chunked::Step;
 use crate::proxy::http1::framing::Framing;
 use crate::proxy::http1::parse::{self, Limits};
+use crate::proxy::http1::relay::{Downwards, Relay, Relayed};
 use crate::proxy::http1::{decimal, put_field};
+use crate::proxy::http2::preface::{self, Spoken};
 use crate::proxy::pipeline::{self, Answer, Downstream, Request};
+use crate::proxy::reply::Reply;
 use crate::proxy::stream::Stream;
 use crate::proxy::tunnel::{Side, Tunnel};
 use crate::proxy::worker::Worker;
 
-/// Bytes of an answer held back for one write: more gains nothing.
-const HELD: usize = 64 * 1024;
-/// Stretches relayed before other connections get their turn.
-const TURNS: u32 = 32;
 /// Empty lines in front of a request line that are passed over (RFC 9112 section 2.2 asks for one).
 const EMPTY_LINES: usize = 2;
 
@@ -41,6 +40,8 @@ pub enum Ended {
     Closed(Close),
     /// It became a tunnel.
     Switched(Side, Tunnel),
+    /// It began with the preface of HTTP/2, which is among what was read.
+    Http2(Stream, Vec<u8>),
 }
 
 /// Serves requests until the connection ends.
@@ -52,11 +53,10 @@ pub async fn serve(worker: &Rc<Worker>, client: &Rc<Client>, stream: Stream) -> 
             Ok(Some(parsed)) => {
                 connection.accept(&parsed, &head);
                 let request = Request {
-                    head: &head,
-                    id: RequestId::of(&head, worker),
                     framing: parsed.framing,
                     expects_continue: parsed.expects_continue,
                     upgrade: parsed.upgrade,
+                    ..Request::new(worker, client, &head)
                 };
                 pipeline::handle(worker, request, &mut connection).await;
             }
@@ -76,52 +76,44 @@ pub async fn serve(worker: &Rc<Worker>, client: &Rc<Client>, stream: Stream) -> 
             break;
         }
     }
+    if connection.is_http2 {
+        let Side { stream, early } = connection.into_side();
+        return Ended::Http2(stream, early);
+    }
     Ended::Closed(connection.close())
 }
 
 /// A client connection that speaks HTTP/1.1.
-struct Connection {
-    worker: Rc<Worker>,
-    client: Rc<Client>,
-    stream: Stream,
-    input: Buffer,
-    output: Buffer,
+pub(super) struct Connection {
+    pub(super) worker: Rc<Worker>,
+    pub(super) client: Rc<Client>,
+    pub(super) stream: Stream,
+    pub(super) input: Buffer,
+    pub(super) output: Buffer,
     /// The rest of the request's body.
-    body: Body,
+    pub(super) body: Body,
     /// Memory for trailer fields.
-    list: Vec<Field>,
-    version: Version,
-    to_head: bool,
-    takes_trailers: bool,
+    pub(super) list: Vec<Field>,
+    pub(super) version: Version,
+    pub(super) to_head: bool,
+    pub(super) takes_trailers: bool,
     /// The client waits for leave to send its body.
-    awaits_leave: bool,
+    pub(super) awaits_leave: bool,
     /// The connection may take another request.
-    keeps_alive: bool,
+    pub(super) keeps_alive: bool,
     /// The client sent its end.
-    is_ended: bool,
+    pub(super) is_ended: bool,
     /// An answer was cut that only the connection's end delimits.
-    is_cut_short: bool,
-    tunnel: Option<Tunnel>,
-}
-
-/// How relaying a body ended.
-enum Relayed {
-    Complete(u64),
-    Cut(u64),
-}
-
-/// How the answer's body is framed towards the client.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Downwards {
-    /// There is none.
-    Nothing,
-    /// As it comes: the length is known, or the connection's end is the body's.
-    Raw,
-    Chunked,
+    pub(super) is_cut_short: bool,
+    /// Nothing tells yet which HTTP it speaks.
+    is_first: bool,
+    is_http2: bool,
+    pub(super) tunnel: Option<Tunnel>,
 }
 
 impl Connection {
     fn new(worker: Rc<Worker>, client: Rc<Client>, stream: Stream) -> Connection {
+        let is_first = client.may_begin_http2();
         Connection {
             worker,
             client,
@@ -137,6 +129,8 @@ impl Connection {
             keeps_alive: true,
             is_ended: false,
             is_cut_short: false,
+            is_first,
+            is_http2: false,
             tunnel: None,
         }
     }
@@ -159,6 +153,15 @@ impl Connection {
                 while is_fresh && empty_lines < EMPTY_LINES && self.input.filled().starts_with(b"\r\n") {
                     self.input.consume(2);
                     empty_lines += 1;
+                }
+                if is_fresh && self.is_first && !self.input.is_empty() {
+                    let spoken = preface::spoken(self.input.filled());
+                    self.is_first = spoken == Spoken::Undecided;
+                    self.is_http2 = spoken == Spoken::Http2;
+                    is_fresh = spoken == Spoken::Http1;
+                    if self.is_http2 {
+                        return Poll::Ready(Ok(None));
+                    }
                 }
                 if std::mem::take(&mut is_fresh) && !self.input.is_empty() {
                     self.client.begins_head();
@@ -273,7 +276,7 @@ impl Connection {
     }
 
     /// Serialises an upstream's head, and says how the body goes down.
-    fn put_head(&mut self, exchange: &Exchange, cookie: Option<&str>) -> Downwards {
+    fn put_head(&mut self, exchange: &Exchange, additions: &Additions) -> Downwards {
         let head = exchange.head();
         self.begin_head(head.status);
         let (framing, is_old) = (exchange.framing(), self.version == Version::Http10);
@@ -288,10 +291,7 @@ impl Connection {
         }
         let out = self.output.end();
         let trailers = self.takes_trailers && downwards == Downwards::Chunked;
-        hop::downward(head, trailers, |name, value| put_field(out, name, value));
-        if let Some(cookie) = cookie {
-            put_field(out, b"set-cookie", cookie.as_bytes());
-        }
+        hop::downward(head, trailers, &self.client, additions, |name, value| put_field(out, name, value));
         match framing {
             Framing::Length(length) => {
                 out.extend_from_slice(b"content-length: ");
@@ -318,101 +318,8 @@ impl Connection {
         downwards
     }
 
-    /// Moves the answer's body down and what is left of the request's body up, until one of them has to be waited for.
-    fn poll_relay(&mut self, cx: &mut Context<'_>, relay: &mut Relay) -> Poll<Relayed> {
-        self.client.waiter.register(cx.waker());
-        let mut turns = 0;
-        loop {
-            let Some(exchange) = &mut relay.exchange else {
-                return match ready!(self.poll_last(cx)) {
-                    true => Poll::Ready(Relayed::Complete(relay.sent)),
-                    false => Poll::Ready(self.cut(relay)),
-                };
-            };
-            if self.client.waiter.is_given_up() {
-                return Poll::Ready(self.lose(relay));
-            }
-            if !exchange.is_uploaded()
-                && exchange.poll_upload(cx, self) == Poll::Ready(Err(Broken::Client(Fault::BrokenBody)))
-            {
-                return Poll::Ready(self.lose(relay));
-            }
-            turns += 1;
-            if turns > TURNS {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if self.output.len() >= HELD {
-                match ready!(self.poll_write(cx)) {
-                    true => continue,
-                    false => return Poll::Ready(self.lose(relay)),
-                }
-            }
-            let n = match exchange.poll_data(cx) {
-                Poll::Ready(Ok(n)) => n,
-                Poll::Ready(Err(failure)) => {
-                    if let Some(exchange) = relay.exchange.take() {
-                        exchange.fail(failure);
-                    }
-                    // As far as it came; without its end.
-                    let _ = self.poll_flush(cx);
-                    return Poll::Ready(self.cut(relay));
-                }
-                Poll::Pending => match ready!(self.poll_flush(cx)) {
-                    true => return self.poll_client(cx, relay),
-                    false => return Poll::Ready(self.lose(relay)),
-                },
-            };
-            if n == 0 {
-                self.end_body(relay);
-            } else if relay.downwards == Downwards::Chunked {
-                chunked::encode(exchange.data(n), self.output.end());
-                exchange.took(n);
-                relay.sent += n as u64;
-            } else if !self.output.is_empty() && self.output.len() + n <= SMALL {
-                self.output.end().extend_from_slice(exchange.data(n));
-                exchange.took(n);
-                relay.sent += n as u64;
-            } else {
-                let held = self.output.len();
-                let written = match held {
-                    0 => ready!(self.stream.poll_write_some(cx, exchange.data(n))),
-                    _ => ready!(self.stream.poll_write_two(cx, self.output.filled(), exchange.data(n))),
-                };
-                let Ok(written @ 1..) = written else { return Poll::Ready(self.lose(relay)) };
-                self.output.consume(written.min(held));
-                let body = written.saturating_sub(held);
-                exchange.took(body);
-                relay.sent += body as u64;
-            }
-        }
-    }
-
-    /// The upstream said everything.
-    fn end_body(&mut self, relay: &mut Relay) {
-        let Some(exchange) = relay.exchange.take() else { return };
-        if relay.downwards == Downwards::Chunked {
-            let out = self.output.end();
-            out.extend_from_slice(chunked::LAST);
-            if self.takes_trailers {
-                hop::trailers(exchange.trailers(), |name, value| put_field(out, name, value));
-            }
-            out.extend_from_slice(b"\r\n");
-        }
-        exchange.complete();
-    }
-
-    /// While the upstream is waited for: a client that reset its connection is noticed, one that only closed its side
-    /// is still answered.
-    fn poll_client(&mut self, cx: &mut Context<'_>, relay: &mut Relay) -> Poll<Relayed> {
-        match self.poll_gone(cx) {
-            Poll::Ready(()) => Poll::Ready(self.lose(relay)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
     /// Ready if the client reset the connection. What it pipelines is read as far as there is room.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.body.is_within(self.input.len()) && !self.is_ended && self.input.len() < SMALL {
             if self.stream.poll_stirred(cx).is_pending() {
                 return Poll::Pending;
@@ -435,22 +342,8 @@ impl Connection {
         Poll::Pending
     }
 
-    /// The client is gone or does not read.
-    fn lose(&mut self, relay: &mut Relay) -> Relayed {
-        if let Some(exchange) = relay.exchange.take() {
-            exchange.abandon();
-        }
-        self.cut(relay)
-    }
-
-    fn cut(&mut self, relay: &Relay) -> Relayed {
-        self.keeps_alive = false;
-        self.is_cut_short = relay.downwards == Downwards::Raw && !relay.has_length;
-        Relayed::Cut(relay.sent)
-    }
-
     /// Writes some of what is held back; false if the client is gone.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let written = ready!(self.stream.poll_write_some(cx, self.output.filled()));
         let Ok(written @ 1..) = written else { return Poll::Ready(false) };
         self.output.consume(written);
@@ -458,7 +351,7 @@ impl Connection {
     }
 
     /// Writes all of what is held back; false if the client is gone.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         while !self.output.is_empty() {
             if !ready!(self.poll_write(cx)) {
                 return Poll::Ready(false);
@@ -468,7 +361,7 @@ impl Connection {
     }
 
     /// Writes the rest of an answer that is complete; no attempt watches the client any more, so the sweep does.
-    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(super) fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if self.client.waiter.is_given_up() {
             return Poll::Ready(false);
         }
@@ -505,15 +398,6 @@ impl Connection {
             (false, false) => Close::Clean(self.stream),
         }
     }
-}
-
-/// An answer on its way down.
-struct Relay {
-    /// Gone once the upstream said everything.
-    exchange: Option<Exchange>,
-    downwards: Downwards,
-    has_length: bool,
-    sent: u64,
 }
 
 impl Upload for Connection {
@@ -579,18 +463,18 @@ impl Downstream for Connection {
         }
         self.begin_head(head.status);
         let out = self.output.end();
-        hop::downward(head, false, |name, value| put_field(out, name, value));
+        hop::downward(head, false, &self.client, &Additions::default(), |name, value| put_field(out, name, value));
         out.extend_from_slice(b"\r\n");
         self.flush().await;
     }
 
     async fn deliver(&mut self, answer: Answer) -> u64 {
-        let Answer { mut exchange, cookie } = answer;
+        let Answer { mut exchange, additions } = answer;
         if !exchange.is_uploaded() {
             // What the client still sends would have to be read before its next request.
             self.keeps_alive = false;
         }
-        let downwards = self.put_head(&exchange, cookie.as_deref());
+        let downwards = self.put_head(&exchange, &additions);
         if exchange.head().status == 101 {
             let flushed = self.flush().await;
             self.keeps_alive = false;
@@ -609,20 +493,21 @@ impl Downstream for Connection {
         }
     }
 
-    async fn refuse(&mut self, fault: Fault, id: &str) {
+    async fn reply(&mut self, reply: Reply) {
         let over = self.settle_body();
-        self.keeps_alive &= over && !fault.closes();
-        let text = fault.text(id);
-        self.begin_head(fault.status());
+        self.keeps_alive &= over && !reply.closes;
+        self.begin_head(reply.status);
         let out = self.output.end();
-        put_field(out, b"content-type", b"text/plain; charset=utf-8");
-        fault.fields().iter().for_each(|(name, value)| put_field(out, name.as_bytes(), value.as_bytes()));
+        reply.fields.iter().for_each(|(name, value)| put_field(out, name.as_bytes(), value));
+        if let Some(promise) = self.client.strict_transport() {
+            put_field(out, b"strict-transport-security", promise.as_bytes());
+        }
         out.extend_from_slice(b"content-length: ");
-        decimal(text.len() as u64, out);
+        decimal(reply.text.len() as u64, out);
         out.extend_from_slice(b"\r\n");
         self.end_head();
         if !self.to_head {
-            self.output.end().extend_from_slice(text.as_bytes());
+            self.output.end().extend_from_slice(reply.text.as_bytes());
         }
         if !self.flush().await {
             self.keeps_alive = false;

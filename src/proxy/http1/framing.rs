@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn requests_have_one_framing_or_none_is_forwarded() {
         let bad = Err(400);
-        let table: &[(Version, &[(&str, &str)], Result<Framing, u16>)] = &[
+        type Case = (Version, &'static [(&'static str, &'static str)], Result<Framing, u16>);
+        let table: &[Case] = &[
             (Version::Http11, &[], Ok(Framing::None)),
             (Version::Http11, &[(CL, "0")], Ok(Framing::Length(0))),
             (Version::Http11, &[(CL, "0010")], Ok(Framing::Length(10))),
@@ -152,7 +153,8 @@ mod tests {
 
     #[test]
     fn responses_too_and_some_never_have_a_body() {
-        let table: &[(bool, u16, Version, &[(&str, &str)], Option<Framing>)] = &[
+        type Case = (bool, u16, Version, &'static [(&'static str, &'static str)], Option<Framing>);
+        let table: &[Case] = &[
             (false, 200, Version::Http11, &[], Some(Framing::UntilClose)),
             (false, 200, Version::Http11, &[(CL, "7")], Some(Framing::Length(7))),
             (false, 200, Version::Http11, &[(TE, "Chunked")], Some(Framing::Chunked)),

@@ -1,7 +1,7 @@
 //! HTTP/1.1 on both sides: the own wire path (RFC 9112).
 //!
 //! [`parse`], [`framing`] and [`chunked`] are pure and see byte slices only; [`body`] tracks where a message ends;
-//! [`client`] and [`upstream`] hold the connections. A head is parsed once into offsets, decided upon, and written
+//! [`client`] (with `relay`) and [`upstream`] hold the connections. A head is parsed once into offsets, decided upon, and written
 //! anew: no byte of a message's framing is ever passed through.
 //!
 //! Invariant: what two parsers could read differently is refused, in requests and in responses.
@@ -11,6 +11,7 @@ pub mod chunked;
 pub mod client;
 pub mod framing;
 pub mod parse;
+mod relay;
 pub mod upstream;
 
 /// Appends a field line.

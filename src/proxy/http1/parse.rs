@@ -19,6 +19,8 @@ pub const MAX_TARGET: usize = 8 * 1024;
 pub const MAX_RESPONSE_FIELDS: usize = 256;
 /// Bytes of a response head; an upstream is trusted further than a client, not without end.
 pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+/// Options in `Connection`: each is compared with every field, so thousands would cost milliseconds.
+const MAX_OPTIONS: usize = 32;
 /// The most fields that a configuration may allow.
 const MOST_FIELDS: usize = 1_000;
 /// Fields of most requests: a small array costs no stack.
@@ -118,10 +120,8 @@ fn request_in<'b>(
 fn decide(bytes: &[u8], length: usize, head: &mut RequestHead) -> Result<Request, Fault> {
     let fields = Fields { bytes, list: &head.list };
     let framing = framing::of_request(head.version, fields)?;
-    let method = head.method.of(bytes);
-    if matches!(method, b"CONNECT" | b"TRACE") {
-        return Err(Fault::Method);
-    }
+    check_method(head.method.of(bytes))?;
+    check_options(fields).map_err(Fault::BadRequest)?;
     let expects_continue = expects_continue(head.version, framing, fields)?;
     let keeps_alive = keeps_alive(head.version, fields);
     let upgrade = upgrade_of(bytes, head);
@@ -132,14 +132,37 @@ fn decide(bytes: &[u8], length: usize, head: &mut RequestHead) -> Result<Request
     Ok(Request { length, framing, keeps_alive, expects_continue, upgrade })
 }
 
+/// CONNECT and TRACE are not for gateways. Methods are case-sensitive, but not to everybody: what an upstream could take
+/// for one that frames its answer differently must not reach it.
+fn check_method(method: &[u8]) -> Result<(), Fault> {
+    let alike = |known: &[u8]| method.eq_ignore_ascii_case(known);
+    if alike(b"CONNECT") || alike(b"TRACE") {
+        return Err(Fault::Method);
+    }
+    if alike(b"HEAD") && method != b"HEAD" {
+        return Err(Fault::BadRequest("an invalid method"));
+    }
+    Ok(())
+}
+
+/// See [`MAX_OPTIONS`]; empty ones count as well.
+fn check_options(fields: Fields<'_>) -> Result<(), &'static str> {
+    let in_value = |value: &[u8]| 1 + value.iter().filter(|byte| **byte == b',').count();
+    let options: usize = fields.known(Known::Connection).map(in_value).sum();
+    if options > MAX_OPTIONS { Err("too many connection options") } else { Ok(()) }
+}
+
 /// Whether the client waits for a `100 Continue` (RFC 9110 section 10.1.1): from HTTP/1.0 the field is ignored, and without
 /// a body there is nothing to wait for.
-fn expects_continue(version: Version, framing: Framing, fields: Fields<'_>) -> Result<bool, Fault> {
+///
+/// # Errors
+/// [`Fault::Expectation`] for any other expectation.
+pub fn expects_continue(version: Version, framing: Framing, fields: Fields<'_>) -> Result<bool, Fault> {
     let mut expectations = fields.known(Known::Expect);
     match expectations.next() {
         None => Ok(false),
         Some(value) if value.eq_ignore_ascii_case(b"100-continue") && expectations.next().is_none() => {
-            Ok(version == Version::Http11 && !matches!(framing, Framing::None | Framing::Length(0)))
+            Ok(version != Version::Http10 && !matches!(framing, Framing::None | Framing::Length(0)))
         }
         Some(_) => Err(Fault::Expectation),
     }
@@ -158,6 +181,9 @@ pub fn response(bytes: &[u8], to_head: bool, list: &mut Vec<Field>) -> Result<Op
         return if bytes.len() >= MAX_RESPONSE_HEAD { Err("a head without end") } else { Ok(None) };
     };
     let (Some(minor), Some(status)) = (parsed.version, parsed.code) else { return Err("an invalid status line") };
+    if length > MAX_RESPONSE_HEAD {
+        return Err("a head without end");
+    }
     if !(100..600).contains(&status) {
         return Err("an invalid status");
     }
@@ -167,6 +193,7 @@ pub fn response(bytes: &[u8], to_head: bool, list: &mut Vec<Field>) -> Result<Op
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let fields = Fields { bytes, list };
     let framing = framing::of_response(to_head, status, version, fields)?;
+    check_options(fields)?;
     // HTTP/1.0 connections are not worth keeping: whether one lasts is a guess.
     let keeps_alive = version == Version::Http11 && framing != Framing::UntilClose && keeps_alive(version, fields);
     mark_nominated(bytes, list);
@@ -275,7 +302,7 @@ fn target_of(bytes: &[u8], method: Span, target: Span, head: &RequestHead) -> Re
     if text[0] == b'/' || (text == b"*" && is_options) {
         return Ok((target, host));
     }
-    if method.of(bytes) == b"CONNECT" {
+    if method.of(bytes).eq_ignore_ascii_case(b"CONNECT") {
         return Err(Fault::Method);
     }
     // Absolute-form: its authority counts, not the Host field (RFC 9112 section 3.2.2).
@@ -289,10 +316,11 @@ fn target_of(bytes: &[u8], method: Span, target: Span, head: &RequestHead) -> Re
     if authority.is_empty() || !is_host(authority.of(bytes)) {
         return Err(Fault::BadRequest("an invalid target"));
     }
-    // Without a path it is `/`, or `*` for OPTIONS; both have to be found among the bytes.
+    // Without a path it is `/`, which has to be found among the bytes, or `*` for OPTIONS (RFC 9112 section 3.2.4).
     let path = match text.get(end) {
         Some(b'/') => Span::new(begin + end, begin + text.len()),
         Some(_) => return Err(Fault::BadRequest("an absolute target without a path")),
+        None if is_options => Span::default(),
         None => Span::new(begin + rest - 1, begin + rest),
     };
     Ok((path, authority))
@@ -301,23 +329,26 @@ fn target_of(bytes: &[u8], method: Span, target: Span, head: &RequestHead) -> Re
 /// `uri-host [ ":" port ]` in the characters of RFC 3986 section 3.2.2, without userinfo or escapes.
 pub fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host.iter().rposition(|byte| *byte == b':') {
-        Some(at) if !host[at..].contains(&b']') => (&host[..at], &host[at + 1..]),
-        _ => (host, &b""[..]),
+        Some(at) if !host[at..].contains(&b']') => (&host[..at], Some(&host[at + 1..])),
+        _ => (host, None),
     };
+    let is_port = |port: &[u8]| !name.is_empty() && port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~');
     let literal = |inner: &[u8]| inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
     let is_name = match name {
         [b'[', inner @ .., b']'] => !inner.is_empty() && literal(inner),
         _ => name.iter().all(plain),
     };
-    is_name && port.len() <= 5 && port.iter().all(u8::is_ascii_digit) && (port.is_empty() || !name.is_empty())
+    is_name && port.is_none_or(is_port)
 }
 
-/// True if the request line ends in something that is shaped like a version.
+/// True if the request line has three parts, the last of which is shaped like a version.
 fn has_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (_, _, version) = (parts.next(), parts.next(), parts.next().unwrap_or_default());
+    parts.next().is_none()
+        && matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 /// How long the target is as far as it came.

@@ -7,10 +7,9 @@
 //! Invariant: a connection is released for reuse only if both messages ended where their framing says and nothing
 //! came behind them.
 
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::bridge::endpoint::Endpoint;
+use crate::bridge::endpoint::{Endpoint, Slot};
 use crate::bridge::observations::Failure;
 use crate::clock::{self, Micros};
 use crate::config::settings;
@@ -36,14 +35,15 @@ const MAX_INTERIM: u8 = 16;
 /// An open connection to an endpoint.
 pub struct Connection {
     stream: Stream,
-    /// Whom it leads to.
-    pub endpoint: Arc<Endpoint>,
+    slot: Slot,
     /// How long it may be kept.
     pub keep: settings::Connections,
     /// When its last exchange ended.
     pub idle_since: Micros,
     /// It has answered a request before.
     pub is_reused: bool,
+    /// It was opened for one client, and told so: no other's request may use it.
+    pub is_private: bool,
     /// The size of what it reads at once: grows with the answers it brings.
     appetite: usize,
     /// Memory for the fields of heads.
@@ -52,16 +52,22 @@ pub struct Connection {
 
 impl Connection {
     /// A fresh connection over `stream`.
-    pub fn new(stream: Stream, endpoint: &Arc<Endpoint>, keep: &settings::Connections) -> Box<Connection> {
+    pub fn new(stream: Stream, slot: Slot, keep: &settings::Connections) -> Box<Connection> {
         Box::new(Connection {
             stream,
-            endpoint: Arc::clone(endpoint),
+            slot,
             keep: keep.clone(),
             idle_since: clock::now(),
             is_reused: false,
+            is_private: false,
             appetite: SMALL,
             list: Vec::new(),
         })
+    }
+
+    /// Whom it leads to.
+    pub fn endpoint(&self) -> &Endpoint {
+        self.slot.endpoint()
     }
 
     /// True if the other side neither closed nor spoke while nobody had asked (Decisions 18).
@@ -221,7 +227,8 @@ impl Exchange {
             if std::mem::take(&mut self.is_fresh)
                 && let Some(response) = self.look_for_head()?
             {
-                return Poll::Ready(Ok(self.response = Some(response)));
+                self.response = Some(response);
+                return Poll::Ready(Ok(()));
             }
             match self.poll_read(cx, buffers, MAX_RESPONSE_HEAD.max(LARGE)) {
                 Poll::Pending => return Poll::Pending,
@@ -237,7 +244,7 @@ impl Exchange {
     fn look_for_head(&mut self) -> Result<Option<parse::Response>, Failure> {
         let parsed = parse::response(self.input.filled(), self.to_head, &mut self.connection.list);
         let refuse = |error: &'static str| {
-            tracing::debug!(endpoint = %self.connection.endpoint.address, error, "malformed answer");
+            tracing::debug!(endpoint = %self.connection.endpoint(), error, "malformed answer");
             Failure::Malformed
         };
         let Some(response) = parsed.map_err(refuse)? else { return Ok(None) };
@@ -389,8 +396,9 @@ impl Exchange {
 fn put_request(out: &mut Vec<u8>, request: Upward<'_>, framing: Framing) {
     out.extend_from_slice(request.head.method());
     out.push(b' ');
-    out.extend_from_slice(request.head.target());
+    out.extend_from_slice(&request.target());
     out.extend_from_slice(b" HTTP/1.1\r\n");
+    put_field(out, b"host", request.host());
     request.fields(|name, value| put_field(out, name, value));
     if let Some(token) = request.upgrade {
         put_field(out, b"connection", b"upgrade");

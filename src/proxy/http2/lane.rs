@@ -18,8 +18,7 @@ use crate::clock::Micros;
 use crate::config::settings::Protocol;
 use crate::proxy::http1::upstream::Connection;
 use crate::proxy::http2::link::{self, Door, Link, Seat};
-use crate::proxy::stream::Stream;
-use crate::proxy::upstream::Dial;
+use crate::proxy::upstream::{Dial, Opened};
 use crate::proxy::worker::Worker;
 
 /// Links of one worker to one endpoint: with a hundred streams each, more requests than one core forwards at a time.
@@ -80,8 +79,8 @@ impl Lane {
     ///
     /// # Errors
     /// See [`link::open`].
-    pub async fn join(&self, stream: Stream, dial: &Dial) -> io::Result<()> {
-        let link = link::open(stream, &dial.endpoint, &dial.keep, &self.door).await?;
+    pub async fn join(&self, opened: Opened, dial: &Dial) -> io::Result<()> {
+        let link = link::open(opened, &dial.keep, &self.door).await?;
         self.picked.set(Some(Picked::Http2));
         self.links.borrow_mut().push(link);
         Ok(())
@@ -157,10 +156,10 @@ impl Opening {
     async fn open(&self, worker: &Worker, dial: &Dial) -> io::Result<()> {
         let opened = dial.open().await?;
         if opened.is_http2 {
-            return self.0.join(opened.stream, dial).await;
+            return self.0.join(opened, dial).await;
         }
         self.0.picked.set(Some(Picked::Http1));
-        worker.connections.put(Connection::new(opened.stream, &dial.endpoint, &dial.keep));
+        worker.connections.put(Connection::new(opened.stream, opened.slot, &dial.keep));
         Ok(())
     }
 }

@@ -28,11 +28,12 @@ use http::uri::Scheme;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-use crate::bridge::endpoint::Endpoint;
+use crate::bridge::endpoint::{Endpoint, Slot};
 use crate::clock::{self, Micros};
 use crate::config::settings;
 use crate::proxy::http1::parse::MAX_RESPONSE_HEAD;
 use crate::proxy::stream::Stream;
+use crate::proxy::upstream::Opened;
 
 /// Requests at a time over one link, if the endpoint allows as many. More gain nothing: they share one TCP stream, and
 /// one loss holds up all of them.
@@ -72,6 +73,8 @@ pub struct Door {
 pub struct Link {
     /// Whom it leads to.
     pub endpoint: Arc<Endpoint>,
+    /// Its place among the endpoint's connections.
+    _slot: Slot,
     /// `https` if it is under TLS.
     pub scheme: Scheme,
     keep: settings::Connections,
@@ -106,12 +109,8 @@ enum Probe {
 ///
 /// # Errors
 /// When the endpoint closes or says something else. The caller sets the limit of time.
-pub async fn open(
-    stream: Stream,
-    endpoint: &Arc<Endpoint>,
-    keep: &settings::Connections,
-    door: &Rc<Door>,
-) -> io::Result<Rc<Link>> {
+pub async fn open(opened: Opened, keep: &settings::Connections, door: &Rc<Door>) -> io::Result<Rc<Link>> {
+    let Opened { stream, slot, .. } = opened;
     let scheme = if matches!(stream, Stream::TlsClient(_)) { Scheme::HTTPS } else { Scheme::HTTP };
     let pulse = Rc::<Pulse>::default();
     let channel = Channel { stream, pulse: Rc::clone(&pulse) };
@@ -126,7 +125,8 @@ pub async fn open(
     .await?;
     let bell = Arc::<Bell>::default();
     let link = Rc::new(Link {
-        endpoint: Arc::clone(endpoint),
+        endpoint: Arc::clone(slot.endpoint()),
+        _slot: slot,
         scheme,
         keep: keep.clone(),
         pings: RefCell::new(connection.ping_pong()),

@@ -436,17 +436,16 @@ fn request_of(
     let head = request.head;
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(scheme.clone());
-    parts.authority = match head.host() {
+    parts.authority = match request.host() {
         b"" => Authority::try_from(own_name()).ok(),
         host => Authority::try_from(host).ok(),
     };
-    parts.path_and_query = PathAndQuery::try_from(head.target()).ok();
+    parts.path_and_query = PathAndQuery::try_from(&*request.target()).ok();
     let uri = Uri::from_parts(parts).map_err(|_| Fault::BadRequest("a target that is no URI"))?;
     let mut fields = HeaderMap::with_capacity(head.list.len() + 8);
     let mut is_sound = true;
     request.fields(|name, value| {
-        // The host went into the authority.
-        is_sound &= name == b"host" || append(&mut fields, name, value).is_some();
+        is_sound &= append(&mut fields, name, value).is_some();
     });
     if !is_sound {
         return Err(Fault::BadRequest("a field that is none"));

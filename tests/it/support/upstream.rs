@@ -206,11 +206,13 @@ fn read_request(input: &mut impl BufRead) -> Option<Arrived> {
     } else if request.header("transfer-encoding").is_some() {
         loop {
             let size = usize::from_str_radix(&read_line(input)?, 16).unwrap();
-            let mut chunk = vec![0; size + 2];
-            input.read_exact(&mut chunk).ok()?;
             if size == 0 {
+                // Trailers, and the empty line.
+                while !read_line(input)?.is_empty() {}
                 break;
             }
+            let mut chunk = vec![0; size + 2];
+            input.read_exact(&mut chunk).ok()?;
             request.body.extend_from_slice(&chunk[..size]);
         }
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::*;
 use crate::bridge::endpoint::{Endpoint, Health};
 use crate::bridge::observations::Book;
-use crate::bridge::table::Pool;
-use crate::config::settings;
-use crate::domain::balance::Balance;
+use crate::bridge::table::{Listener, Pool};
+use crate::bridge::tls::Server;
+use crate::config::settings::{self, tls::desk::Desk};
 use crate::domain::split::{Share, Slot};
 
 fn address(port: u16) -> settings::Address {
@@ -16,24 +16,14 @@ fn address(port: u16) -> settings::Address {
 
 fn settings() -> settings::Service {
     let pool = |name: &str, port| settings::Pool::new(name, vec![address(port)]);
-    settings::Service {
-        name: "shop".to_owned(),
-        hosts: Vec::new(),
-        paths: Vec::new(),
-        pools: vec![pool("blue", 3001), pool("green", 3002)],
-        active: 0,
-        split_by: settings::SplitBy::Request,
-        sticky: None,
-        overrides: Vec::new(),
-        health: settings::Health::default(),
-        balance: Balance::default(),
-        timeouts: settings::Timeouts::default(),
-        connections: settings::Connections::default(),
-        retry: settings::Retry::default(),
-        guard: settings::Guard::Rollback,
-        analysis: crate::domain::analysis::Policy::default(),
-        rollout: crate::domain::rollout::plan::Plan::default(),
-    }
+    settings::Service::new("shop".to_owned(), vec![pool("blue", 3001), pool("green", 3002)])
+}
+
+/// A listener with a certificate that ends with the year 3999.
+fn listener() -> Listener {
+    let settings = Desk::new().listener("tls: { certificates: { cert: a.crt, key: a.key } }").unwrap();
+    let tls = Server::new(settings.tls.as_ref().unwrap(), None).unwrap();
+    Listener { tls: Some(Arc::new(tls)), settings, strict_transport: None }
 }
 
 /// Two workers, one service: blue with 90 %, green with 10 % and an unhealthy endpoint.
@@ -49,6 +39,7 @@ fn plane() -> Plane {
             endpoints: vec![Arc::new(endpoint)],
             protocol: settings::Protocol::Http1,
             connector: None,
+            proxy_protocol: None,
             tally: Arc::new(PerWorker::new(2)),
         })
     });
@@ -61,7 +52,11 @@ fn plane() -> Plane {
         settings,
     };
     let plane = Plane::new(2);
-    plane.table.store(Arc::new(Table { version: 12, services: vec![Arc::new(service)], ..Table::empty() }));
+    let services = vec![Arc::new(service)];
+    // One certificate behind two addresses is one series.
+    let listener = Arc::new(listener());
+    let listeners = vec![Arc::clone(&listener), listener];
+    plane.table.store(Arc::new(Table { version: 12, services, listeners, ..Table::empty() }));
     plane
 }
 
@@ -80,6 +75,8 @@ fn known_counters_come_out_as_exact_lines() {
     plane.workers.of(1).pauses[1].add(1);
     plane.workers.of(1).closed[0].add(6);
     plane.workers.of(0).turned_away[0].add(8);
+    plane.workers.of(1).http2.add(9);
+    plane.workers.of(0).abuses[2].add(3);
     plane.workers.of(1).requests.add(11);
     plane.workers.of(1).handed_over.add(1);
     plane.workers.of(0).lag.set(2_500);
@@ -100,8 +97,12 @@ fn known_counters_come_out_as_exact_lines() {
     green.of(1).in_flight.add(9);
     green.of(0).took(400);
     green.of(1).took(70_000_000);
-    let facts =
-        Facts { reload_ok: true, rollbacks: (1, 2), evidence: vec![("shop".to_owned(), "green".to_owned(), 0.25)] };
+    let facts = Facts {
+        reload_ok: true,
+        rollbacks: (1, 2),
+        evidence: vec![("shop".to_owned(), "green".to_owned(), 0.25)],
+        names: vec![Known { address: "http://app".parse().unwrap(), addresses: 3, failures: 8 }],
+    };
     let text = render_of(&plane, &facts);
     drop(places);
     let expected = [
@@ -113,6 +114,9 @@ fn known_counters_come_out_as_exact_lines() {
         "teal_client_connections_accepted_total 42",
         "teal_client_connections_refused_total{reason=\"source_limit\"} 8",
         "teal_client_connections_closed_total{reason=\"head_timeout\"} 6",
+        "teal_http2_connections_total 9",
+        "teal_http2_abuses_total{reason=\"resets\"} 3",
+        "teal_http2_abuses_total{reason=\"protocol\"} 0",
         "teal_accept_pauses_total{reason=\"descriptors\"} 5",
         "teal_accept_pauses_total{reason=\"limit\"} 0",
         "teal_worker_busy_connections{worker=\"0\"} 2",
@@ -123,6 +127,8 @@ fn known_counters_come_out_as_exact_lines() {
         "teal_worker_lag_seconds{worker=\"0\"} 0.0025",
         "teal_requests_refused_total 5",
         "teal_access_log_dropped_total 0",
+        "teal_name_addresses{name=\"http://app:80\"} 3",
+        "teal_name_lookup_failures_total{name=\"http://app:80\"} 8",
         "teal_tls_handshakes_total{kind=\"full\"} 3",
         "teal_tls_handshakes_total{kind=\"resumed\"} 2",
         "teal_tls_handshake_failures_total{kind=\"plain_http\"} 1",
@@ -159,7 +165,9 @@ fn known_counters_come_out_as_exact_lines() {
 
 #[test]
 fn every_metric_is_exported_once_and_no_other() {
-    let facts = Facts { evidence: vec![("shop".to_owned(), "green".to_owned(), 1.0)], ..Facts::default() };
+    let names = vec![Known { address: "http://app".parse().unwrap(), addresses: 1, failures: 0 }];
+    let evidence = vec![("shop".to_owned(), "green".to_owned(), 1.0)];
+    let facts = Facts { evidence, names, ..Facts::default() };
     let text = render_of(&plane(), &facts);
     let mut exported: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

@@ -53,6 +53,7 @@ fn settings() -> Settings {
         workers: WORKERS.try_into().unwrap(),
         access_log: crate::config::settings::AccessLog::Off,
         client: Default::default(),
+        resolver: Default::default(),
         shutdown: Default::default(),
         services: vec![shop],
     }
@@ -95,14 +96,17 @@ impl Rig {
         let publisher = Arc::new(Publisher::new(Arc::clone(&plane), WORKERS));
         let (events, views, shared) = (Arc::new(Events::default()), Views::default(), Arc::new(Shared::default()));
         let (commands, queue) = mpsc::unbounded_channel();
+        let discovery = Discovery::new(&settings().resolver, Arc::clone(&publisher), Arc::clone(&events));
         let parts = Parts {
             publisher: Arc::clone(&publisher),
             plane: Arc::clone(&plane),
             journal,
             events: Arc::clone(&events),
+            discovery: Arc::new(discovery),
             views: Arc::clone(&views),
             shared,
             settings: settings(),
+            materials: Materials::build(&settings(), &Materials::default())?,
             source,
         };
         let controller = Controller::new(&parts, commands.clone());

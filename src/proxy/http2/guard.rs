@@ -1,0 +1,220 @@
+//! The wire beneath `h2`: counts what comes, and gathers what goes.
+//!
+//! Reading passes every byte through the [`Scanner`]; after its verdict nothing is read any more, and whoever drives
+//! the connection says goodbye. Writing gathers the small frames of many streams, so that a turn of the connection
+//! ends in one system call whatever the number of its streams: `h2` would write for each body of a few hundred bytes.
+//!
+//! Invariant: bytes leave in the order they were written, and all that `h2` was told is written leaves before the
+//! end of the stream.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::bridge::admission::Abuse;
+use crate::clock;
+use crate::proxy::buffer::{Buffer, SMALL};
+use crate::proxy::http2::scanner::Scanner;
+use crate::proxy::stream::Stream;
+use crate::proxy::worker::Worker;
+
+/// Reads in one turn of the connection; then others get theirs. What `h2` reads at once is 8 KiB and more.
+const READS: u32 = 32;
+/// Slices written at once: what is gathered, a frame's header and its payload, and room to spare.
+const SLICES: usize = 8;
+
+/// What `h2` holds: a handle to the wire.
+pub struct Guard(Rc<Wire>);
+
+/// A client's stream with what is counted and gathered over it.
+pub struct Wire {
+    worker: Rc<Worker>,
+    stream: RefCell<Stream>,
+    early: RefCell<Early>,
+    scanner: RefCell<Scanner>,
+    gathered: RefCell<Buffer>,
+    abuse: Cell<Option<Abuse>>,
+    reads: Cell<u32>,
+    wrote: Cell<bool>,
+}
+
+/// Bytes read before HTTP/2 was known to be spoken.
+struct Early {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Wire {
+    /// A wire over `stream`, of which `early` was read already; a request's head may have `max_head` bytes.
+    pub fn new(worker: &Rc<Worker>, stream: Stream, early: Vec<u8>, max_head: usize) -> Rc<Wire> {
+        Rc::new(Wire {
+            worker: Rc::clone(worker),
+            stream: RefCell::new(stream),
+            early: RefCell::new(Early { bytes: early, taken: 0 }),
+            scanner: RefCell::new(Scanner::new(max_head, clock::now())),
+            gathered: RefCell::default(),
+            abuse: Cell::default(),
+            reads: Cell::default(),
+            wrote: Cell::default(),
+        })
+    }
+
+    /// The end for `h2`.
+    pub fn guard(self: &Rc<Wire>) -> Guard {
+        Guard(Rc::clone(self))
+    }
+
+    /// A new turn begins.
+    pub fn begin_turn(&self) {
+        self.reads.set(0);
+    }
+
+    /// It read all it may in this turn.
+    pub fn is_tired(&self) -> bool {
+        self.reads.get() >= READS
+    }
+
+    /// What the client did too much of.
+    pub fn abuse(&self) -> Option<Abuse> {
+        self.abuse.get()
+    }
+
+    /// A request's head began and is not complete.
+    pub fn is_inside_head(&self) -> bool {
+        self.scanner.borrow().is_inside_head()
+    }
+
+    /// So many bytes of an answer's body were given to `h2`.
+    pub fn moved(&self, bytes: usize) {
+        self.scanner.borrow_mut().moved(bytes as u64);
+    }
+
+    /// True if any bytes left since this was last asked.
+    pub fn wrote(&self) -> bool {
+        self.wrote.take()
+    }
+
+    /// Writes what was gathered, all of it.
+    pub fn poll_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut gathered = self.gathered.borrow_mut();
+        while !gathered.is_empty() {
+            let written = ready!(self.stream.borrow_mut().poll_write_some(cx, gathered.filled()))?;
+            self.left(written)?;
+            gathered.consume(written);
+        }
+        if gathered.is_allocated() {
+            self.worker.buffers.put(std::mem::take(&mut gathered));
+            return self.stream.borrow_mut().poll_flushed(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The stream, once `h2` let go of its end.
+    pub fn into_stream(self: Rc<Wire>) -> Option<Stream> {
+        let wire = Rc::into_inner(self)?;
+        wire.worker.buffers.put(wire.gathered.into_inner());
+        Some(wire.stream.into_inner())
+    }
+
+    fn left(&self, written: usize) -> io::Result<()> {
+        self.wrote.set(true);
+        if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
+    }
+
+    /// Gathers `parts`, or writes them behind what was gathered; the number of their bytes that were taken.
+    fn poll_take(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        loop {
+            let mut gathered = self.gathered.borrow_mut();
+            if gathered.len() + total <= SMALL {
+                if !gathered.is_allocated() {
+                    *gathered = self.worker.buffers.take(SMALL);
+                }
+                parts.iter().for_each(|part| gathered.end().extend_from_slice(part));
+                return Poll::Ready(Ok(total));
+            }
+            let part = |at: usize| parts.get(at).map_or(&[][..], |part| part);
+            let slices: [_; SLICES] =
+                std::array::from_fn(|at| IoSlice::new(if at == 0 { gathered.filled() } else { part(at - 1) }));
+            let written = ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_write_vectored(cx, &slices))?;
+            self.left(written)?;
+            let held = gathered.len();
+            gathered.consume(written.min(held));
+            if written > held {
+                return Poll::Ready(Ok(written - held));
+            }
+        }
+    }
+}
+
+impl Early {
+    /// Moves what fits into `buf`; false if nothing is left.
+    fn take_into(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let rest = &self.bytes[self.taken..];
+        let n = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..n]);
+        self.taken += n;
+        if self.taken == self.bytes.len() {
+            (self.bytes, self.taken) = (Vec::new(), 0);
+        }
+        n > 0
+    }
+}
+
+impl AsyncRead for Guard {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let wire = &self.0;
+        if wire.abuse.get().is_some() {
+            // Nobody is to be woken: what comes is never looked at.
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        if !wire.early.borrow_mut().take_into(buf) {
+            if wire.is_tired() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            ready!(Pin::new(&mut *wire.stream.borrow_mut()).poll_read(cx, buf))?;
+            wire.reads.set(wire.reads.get() + 1);
+        }
+        let came = &buf.filled()[before..];
+        if let Err(abuse) = wire.scanner.borrow_mut().feed(came, clock::now()) {
+            wire.abuse.set(Some(abuse));
+            buf.set_filled(before);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Guard {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_take(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_take(cx, &bufs[..bufs.len().min(SLICES - 1)])
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Nothing: whoever drives the connection writes what was gathered when the turn ends.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the rest; how the stream is closed is decided by who owns it.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_out(cx)
+    }
+}

@@ -1,0 +1,49 @@
+//! Answers of our own: faults and redirects, as data that each wire writes in its own way.
+//!
+//! Invariant: every field's value is visible ASCII, and the body is short.
+
+use crate::domain::route::Redirect;
+use crate::proxy::error::Fault;
+
+/// An answer that no upstream gave.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// Its fields but for the framing; names in lower case.
+    pub fields: Vec<(String, Vec<u8>)>,
+    /// The body, in plain text.
+    pub text: String,
+    /// An HTTP/1.1 connection cannot be trusted with another request.
+    pub closes: bool,
+}
+
+impl Reply {
+    /// The answer to a request with this id that met a fault.
+    pub fn to_fault(fault: Fault, id: &str) -> Reply {
+        let mut fields = vec![field("content-type", "text/plain; charset=utf-8")];
+        fields.extend(fault.fields().iter().map(|(name, value)| field(name, value)));
+        Reply { status: fault.status(), fields, text: fault.text(id), closes: fault.closes() }
+    }
+
+    /// The same for a gRPC client, which looks for `grpc-status`: a head that is the whole answer.
+    pub fn to_grpc_fault(fault: Fault, id: &str) -> Reply {
+        let status = fault.grpc_status().to_string();
+        let fields = vec![
+            field("content-type", "application/grpc"),
+            field("grpc-status", &status),
+            field("grpc-message", &fault.grpc_message(id)),
+        ];
+        Reply { status: 200, fields, text: String::new(), closes: fault.closes() }
+    }
+
+    /// The answer that sends a client elsewhere.
+    pub fn redirect(redirect: &Redirect, location: String) -> Reply {
+        let fields = vec![field("location", &location)];
+        Reply { status: redirect.status, fields, text: String::new(), closes: false }
+    }
+}
+
+fn field(name: &str, value: &str) -> (String, Vec<u8>) {
+    (name.to_owned(), value.as_bytes().to_vec())
+}
