@@ -59,7 +59,7 @@ pub enum Known {
     Te,
     /// `Trailer`.
     Trailer,
-    /// `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`, `Proxy-Authorization`: for one hop only.
+    /// `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`, `Proxy-Authorization`, `HTTP2-Settings`: for one hop only.
     HopByHop,
     /// Named in `Connection`, so for one hop only.
     Nominated,
@@ -95,6 +95,7 @@ impl Known {
             10 if is("keep-alive") => Known::HopByHop,
             12 if is("x-request-id") => Known::RequestId,
             14 if is("content-length") => Known::ContentLength,
+            14 if is("http2-settings") => Known::HopByHop,
             16 if is("proxy-connection") => Known::HopByHop,
             17 if is("transfer-encoding") => Known::TransferEncoding,
             18 if is("proxy-authenticate") => Known::HopByHop,

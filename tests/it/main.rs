@@ -8,6 +8,7 @@ mod admin;
 #[path = "../../src/config/tls/forge.rs"]
 mod forge;
 mod forwarding;
+mod http2;
 mod http2_upstream;
 mod lifecycle;
 mod listener;

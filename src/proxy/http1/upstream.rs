@@ -154,6 +154,8 @@ impl Exchange {
             attempt.upload_waits(waits && !upload.awaits_leave());
             if self.output.is_empty() {
                 if self.upload == Uploading::Done {
+                    // The answer may take its time.
+                    buffers.put(std::mem::take(&mut self.output));
                     return self.connection.stream.poll_flushed(cx).map(|_| Ok(()));
                 }
                 if waits {

@@ -57,7 +57,12 @@ pub async fn answer(
         body,
     };
     let mut head = RequestHead::default();
-    match flatten::request(parts, side.body.is_end_stream(), limit, &mut head) {
+    let flattened = flatten::request(parts, side.body.is_end_stream(), limit, &mut head);
+    let Some(_held) = side.wire.hold_head(head.bytes.capacity()) else {
+        // Nothing was done for it: the client may try again (RFC 9113 section 8.7).
+        return side.reset(Reason::REFUSED_STREAM);
+    };
+    match flattened {
         Ok(asked) => {
             side.awaits_leave = asked.expects_continue;
             let request = Request {
@@ -99,9 +104,29 @@ struct Trailers {
 struct Relay {
     /// Gone once the upstream said everything.
     exchange: Option<Exchange>,
-    /// How much of it is to come, if that is known and the end comes with the last byte.
+    /// How much of it is to come, if that is known and nothing follows its last byte.
     left: Option<u64>,
+    /// What was seen of the body before the head went down.
+    seen: Option<Result<usize, Failure>>,
+    /// The upstream broke off.
+    is_cut: bool,
     sent: u64,
+}
+
+impl Relay {
+    /// Looks whether the answer is over with its head: then the head has to say so, or clients miss the trailers that it
+    /// stands for (gRPC's answers without a message).
+    fn look(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(exchange) = &mut self.exchange
+            && let Poll::Ready(seen) = exchange.poll_data(cx)
+        {
+            if seen == Ok(0) && exchange.trailers().list.is_empty() {
+                self.left = Some(0);
+            }
+            self.seen = Some(seen);
+        }
+        Poll::Ready(())
+    }
 }
 
 impl Side {
@@ -109,7 +134,12 @@ impl Side {
     fn poll_relay(&mut self, cx: &mut Context<'_>, relay: &mut Relay) -> Poll<()> {
         self.waiter.register(cx.waker());
         for _ in 0..TURNS {
-            let Some(exchange) = &mut relay.exchange else { return Poll::Ready(()) };
+            let Some(exchange) = &mut relay.exchange else {
+                if relay.is_cut {
+                    self.reset(Reason::INTERNAL_ERROR);
+                }
+                return Poll::Ready(());
+            };
             if self.waiter.is_given_up() {
                 return self.lose(relay);
             }
@@ -118,14 +148,22 @@ impl Side {
             {
                 return self.lose(relay);
             }
-            match exchange.poll_data(cx) {
+            let polled = relay.seen.take().map_or_else(|| exchange.poll_data(cx), Poll::Ready);
+            match polled {
                 Poll::Ready(Ok(0)) => self.end(relay),
                 Poll::Ready(Ok(n)) => {
                     if !ready!(self.poll_send(cx, relay, n)) {
                         return self.lose(relay);
                     }
                 }
-                Poll::Ready(Err(failure)) => return self.cut(relay, failure),
+                Poll::Ready(Err(failure)) => {
+                    if let Some(exchange) = relay.exchange.take() {
+                        exchange.fail(failure);
+                    }
+                    // What came so far leaves first: a reset makes `h2` forget it. So the next turn does the rest.
+                    relay.is_cut = true;
+                    break;
+                }
                 Poll::Pending => {
                     ready!(self.poll_gone(cx));
                     return self.lose(relay);
@@ -172,15 +210,6 @@ impl Side {
             };
         }
         exchange.complete();
-    }
-
-    /// The upstream broke off.
-    fn cut(&mut self, relay: &mut Relay, failure: Failure) -> Poll<()> {
-        if let Some(exchange) = relay.exchange.take() {
-            exchange.fail(failure);
-        }
-        self.reset(Reason::INTERNAL_ERROR);
-        Poll::Ready(())
     }
 
     /// The client is gone or does not read.
@@ -287,18 +316,19 @@ impl Downstream for Side {
             }
             _ => None,
         };
-        // An upstream that speaks HTTP/2 may send trailers behind a body of known length.
-        let may_trail = head.version == Version::Http2;
-        let is_all = matches!(framing, Framing::None | Framing::Length(0)) && !may_trail;
+        // An upstream that speaks HTTP/2 may send trailers behind any body.
         let left = match framing {
-            Framing::None => Some(0),
-            Framing::Length(length) if !may_trail => Some(length),
+            Framing::None if head.version != Version::Http2 => Some(0),
+            Framing::Length(length) if head.version != Version::Http2 => Some(length),
             _ => None,
         };
         let response = flatten::response(head, length, &self.client, &additions);
         exchange.drop_head();
-        let mut relay = Relay { exchange: Some(exchange), left, sent: 0 };
-        if self.send_head(response, is_all) {
+        let mut relay = Relay { exchange: Some(exchange), left, seen: None, is_cut: false, sent: 0 };
+        if left.is_none() {
+            poll_fn(|cx| relay.look(cx)).await;
+        }
+        if self.send_head(response, relay.left == Some(0)) {
             poll_fn(|cx| self.poll_relay(cx, &mut relay)).await;
         } else {
             let _ = self.lose(&mut relay);

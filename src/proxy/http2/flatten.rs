@@ -42,10 +42,10 @@ pub fn request(parts: Parts, is_over: bool, max_fields: usize, head: &mut Reques
         return Err(Fault::BadRequest("an unknown scheme"));
     }
     head.version = Version::Http2;
-    head.bytes.reserve(USUAL_HEAD.max(headers.len() * USUAL_FIELD));
-    head.list.reserve(headers.len());
-    head.method = head.push(method.as_str().as_bytes());
     let target = uri.path_and_query().map_or("", |target| target.as_str());
+    head.bytes.reserve_exact(method.as_str().len() + target.len() + room(&uri, &headers));
+    head.list.reserve_exact(headers.len());
+    head.method = head.push(method.as_str().as_bytes());
     if target.len() > MAX_TARGET {
         return Err(Fault::LongTarget);
     }
@@ -67,10 +67,11 @@ pub fn request(parts: Parts, is_over: bool, max_fields: usize, head: &mut Reques
     Ok(Asked { framing, expects_continue: parse::expects_continue(Version::Http2, framing, head.fields())? })
 }
 
-/// Bytes of most heads.
-const USUAL_HEAD: usize = 512;
-/// Bytes of most fields, name and value.
-const USUAL_FIELD: usize = 48;
+/// Bytes of authority and fields at most.
+fn room(uri: &http::Uri, headers: &HeaderMap) -> usize {
+    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len().max(2) + value.len()).sum();
+    fields + uri.authority().map_or(0, |authority| authority.as_str().len())
+}
 
 /// Origin-form, or `*` where it is legal.
 fn is_target(target: &[u8], method: &str) -> bool {

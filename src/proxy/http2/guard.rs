@@ -27,6 +27,11 @@ const READS: u32 = 32;
 /// Slices written at once: what is gathered, a frame's header and its payload, and room to spare.
 const SLICES: usize = 8;
 
+/// Bytes of heads that one connection may have us hold. Compressed they may be a byte for each field: without a limit
+/// over all streams a client could pin thousands of bytes for each that it sends. A hundred requests with the cookies
+/// of a large site fit.
+pub const HEADS: usize = 1024 * 1024;
+
 /// What `h2` holds: a handle to the wire.
 pub struct Guard(Rc<Wire>);
 
@@ -37,6 +42,8 @@ pub struct Wire {
     early: RefCell<Early>,
     scanner: RefCell<Scanner>,
     gathered: RefCell<Buffer>,
+    /// Bytes of requests' heads that are held for the streams under way.
+    heads: Cell<usize>,
     abuse: Cell<Option<Abuse>>,
     reads: Cell<u32>,
     wrote: Cell<bool>,
@@ -57,6 +64,7 @@ impl Wire {
             early: RefCell::new(Early { bytes: early, taken: 0 }),
             scanner: RefCell::new(Scanner::new(max_head, clock::now())),
             gathered: RefCell::default(),
+            heads: Cell::default(),
             abuse: Cell::default(),
             reads: Cell::default(),
             wrote: Cell::default(),
@@ -91,6 +99,15 @@ impl Wire {
     /// So many bytes of an answer's body were given to `h2`.
     pub fn moved(&self, bytes: usize) {
         self.scanner.borrow_mut().moved(bytes as u64);
+    }
+
+    /// Counts a request's head of so many bytes, until the value is dropped; `None` if [`HEADS`] would be passed.
+    pub fn hold_head(self: &Rc<Wire>, bytes: usize) -> Option<HeldHead> {
+        let total = self.heads.get() + bytes;
+        (total <= HEADS).then(|| {
+            self.heads.set(total);
+            HeldHead { wire: Rc::clone(self), bytes }
+        })
     }
 
     /// True if any bytes left since this was last asked.
@@ -148,6 +165,18 @@ impl Wire {
                 return Poll::Ready(Ok(written - held));
             }
         }
+    }
+}
+
+/// A head that is held.
+pub struct HeldHead {
+    wire: Rc<Wire>,
+    bytes: usize,
+}
+
+impl Drop for HeldHead {
+    fn drop(&mut self) {
+        self.wire.heads.set(self.wire.heads.get() - self.bytes);
     }
 }
 

@@ -8,7 +8,7 @@
 //!   request. So progress gives back in proportion instead: [`PER_STREAM`] frames for a stream that opens, one for
 //!   every [`PER_FRAME`] bytes of body either way (a client that reads sends WINDOW_UPDATEs, two for each stretch it
 //!   took), and [`PER_SECOND`] for a second of time, so that keep-alive pings never add up.
-//! - One header block may have [`CONTINUATIONS`] frames and twice the bytes of a decoded head.
+//! - One header block may have twice the bytes of a decoded head, in frames that are not all small.
 //! - Of more than [`FEW_STREAMS`] streams at most half may be reset by the client (CVE-2023-44487).
 //! - No frame is larger than we allow.
 //!
@@ -26,8 +26,8 @@ const PER_STREAM: u64 = 16;
 const PER_FRAME: u64 = 256;
 /// Frames that may come each second whatever else happens.
 const PER_SECOND: u64 = 100;
-/// CONTINUATION frames of one header block: a head at its limit needs one or two.
-const CONTINUATIONS: u32 = 8;
+/// CONTINUATION frames of one header block beside those that its bytes may fill.
+const CONTINUATIONS: usize = 4;
 /// Streams before resets are looked at: a page may well be left while it loads.
 const FEW_STREAMS: u32 = 200;
 /// Streams after which both counts are halved: what a client did long ago neither excuses nor convicts it.
@@ -75,7 +75,7 @@ struct Bucket {
 #[derive(Clone, Debug)]
 struct Block {
     is_open: bool,
-    frames: u32,
+    frames: usize,
     bytes: usize,
     max_bytes: usize,
 }
@@ -212,7 +212,8 @@ impl Block {
     fn add(&mut self, length: u32, flags: u8) -> Result<(), Abuse> {
         self.bytes = self.bytes.saturating_add(length as usize);
         self.is_open = flags & END_HEADERS == 0;
-        if self.frames > CONTINUATIONS || self.bytes > self.max_bytes { Err(Abuse::HeaderBlock) } else { Ok(()) }
+        let max_frames = CONTINUATIONS + self.max_bytes / MAX_FRAME as usize;
+        if self.frames > max_frames || self.bytes > self.max_bytes { Err(Abuse::HeaderBlock) } else { Ok(()) }
     }
 }
 

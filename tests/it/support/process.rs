@@ -108,6 +108,13 @@ impl Process {
         (numbers.next().unwrap(), numbers.next().unwrap())
     }
 
+    /// Its resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(self.of("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     fn of(&self, file: &str) -> std::path::PathBuf {
         Path::new("/proc").join(self.child.id().to_string()).join(file)
     }

@@ -125,13 +125,22 @@ fn a_header_block_has_few_frames_and_bytes() {
     begun.feed(&frame(kind::HEADERS, 0, 1, 10), NOW).unwrap();
     assert!(begun.is_inside_head());
     let (empty, large) = (frame(kind::CONTINUATION, 0, 1, 0), frame(kind::CONTINUATION, 0, 1, MAX_FRAME as usize));
-    assert_eq!(run(&begun, &empty), (CONTINUATIONS.into(), Some(Abuse::HeaderBlock)));
+    assert_eq!(run(&begun, &empty), (8, Some(Abuse::HeaderBlock)));
     assert_eq!(run(&begun, &large), (3, Some(Abuse::HeaderBlock)));
     begun.feed(&frame(kind::CONTINUATION, END_HEADERS, 1, 10), NOW).unwrap();
     assert!(!begun.is_inside_head());
     // The next block starts anew.
     begun.feed(&frame(kind::HEADERS, 0, 3, 10), NOW).unwrap();
-    assert_eq!(run(&begun, &empty), (CONTINUATIONS.into(), Some(Abuse::HeaderBlock)));
+    assert_eq!(run(&begun, &empty), (8, Some(Abuse::HeaderBlock)));
+}
+
+#[test]
+fn a_larger_limit_of_heads_allows_more_frames() {
+    let mut scanner = Scanner::new(1024 * 1024, NOW);
+    scanner.feed(PREFACE, NOW).unwrap();
+    scanner.feed(&frame(kind::HEADERS, 0, 1, MAX_FRAME as usize), NOW).unwrap();
+    let full = frame(kind::CONTINUATION, 0, 1, MAX_FRAME as usize);
+    assert_eq!(run(&scanner, &full), (127, Some(Abuse::HeaderBlock)));
 }
 
 #[test]
