@@ -10,6 +10,7 @@
 
 mod cli;
 mod clients;
+mod grpc;
 mod kill9;
 mod reload;
 mod sigterm;
