@@ -9,6 +9,7 @@ mod admin;
 mod forge;
 mod forwarding;
 mod http2;
+mod http2_both;
 mod http2_upstream;
 mod lifecycle;
 mod listener;
