@@ -81,6 +81,10 @@ impl<U: Upload> Upload for Limited<'_, U> {
         self.upload.trailers()
     }
 
+    fn is_last(&self) -> bool {
+        self.upload.is_last()
+    }
+
     fn awaits_leave(&self) -> bool {
         self.upload.awaits_leave()
     }
@@ -136,7 +140,7 @@ impl Exchange {
             Wire::Http1(wire) => wire.poll_head(cx, &self.worker.buffers).map_err(Broken::Upstream),
             Wire::Http2(wire) => {
                 ready!(wire.poll_head(cx, &self.worker.buffers))?;
-                upload.took(wire.take_untaken());
+                Limited { upload, allowance: &mut self.allowance }.took(wire.take_untaken());
                 Poll::Ready(Ok(()))
             }
         }

@@ -1,7 +1,7 @@
 //! HTTP/2 clients in front: requests, bodies both ways, windows, trailers, refusals, and how connections end.
 
 mod floods;
-mod peer;
+pub mod peer;
 mod raw;
 mod rules;
 

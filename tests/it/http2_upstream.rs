@@ -493,7 +493,8 @@ fn a_silent_connection_gets_no_more_requests() {
         super::support::pace(Duration::from_millis(50));
         upstream.connections() > 1
     });
-    assert!(teal.client().get("/", "").body == "again");
+    assert_eq!(teal.client().get("/", "").body, "again");
+    hung.into_iter().for_each(Client::reset);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod edge;
 mod forge;
 mod forwarding;
 mod http2;
+mod http2_both;
 mod http2_upstream;
 mod lifecycle;
 mod limits;

@@ -13,6 +13,7 @@ mod clients;
 mod edge;
 #[path = "../../src/config/tls/forge.rs"]
 mod forge;
+mod grpc;
 mod kill9;
 mod reload;
 mod sigterm;

@@ -11,7 +11,7 @@ use crate::support::curl::{curl, said};
 use crate::support::free_address;
 use crate::support::nginx::Nginx;
 use crate::support::process::peer;
-use crate::support::python::python;
+use crate::support::python;
 use crate::support::slow::Slow;
 use crate::support::teal::Teal;
 
@@ -162,7 +162,7 @@ fn openssl_resumes_its_session() {
 fn run_python(scene: &Scene, name: &str, text: &str) -> String {
     let script = scene.folder.path().join(name);
     std::fs::write(&script, text).unwrap();
-    let output = Command::new(python())
+    let output = Command::new(python::with("httpx, h2", "httpx[http2]==0.28.1"))
         .arg(&script)
         .arg(scene.teal.listen.port().to_string())
         .current_dir(scene.folder.path())

@@ -272,6 +272,10 @@ impl Upload for Side {
         Fields { bytes: &self.trailers.bytes, list: &self.trailers.list }
     }
 
+    fn is_last(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
     fn awaits_leave(&self) -> bool {
         self.awaits_leave
     }

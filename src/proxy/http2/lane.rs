@@ -37,7 +37,7 @@ pub struct Lane {
     /// Counts attempts to open a link that have ended.
     openings: Cell<u64>,
     /// Which of them failed last, and why.
-    failure: RefCell<Option<(u64, io::ErrorKind, String)>>,
+    failure: RefCell<Option<(u64, io::Error)>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,11 @@ impl Lane {
                 }
             }
         };
-        tokio::time::timeout(limit, seated).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        let is_full = || !self.links.borrow().is_empty();
+        tokio::time::timeout(limit, seated).await.unwrap_or_else(|_| match is_full() {
+            true => Err(io::Error::new(io::ErrorKind::QuotaExceeded, "the endpoint takes no more requests at a time")),
+            false => Err(io::ErrorKind::TimedOut.into()),
+        })
     }
 
     /// Why the opening that was waited for failed, unless there are links to wait for all the same.
@@ -125,8 +129,10 @@ impl Lane {
             return None;
         }
         let failure = self.failure.borrow();
-        let (_, kind, why) = failure.as_ref().filter(|(opening, ..)| *opening > begun)?;
-        Some(io::Error::new(*kind, why.clone()))
+        let (_, error) = failure.as_ref().filter(|(opening, _)| *opening > begun)?;
+        // The system's own errors stay what they are: some of them are our own fault.
+        let same = |code| Some(io::Error::from_raw_os_error(code));
+        error.raw_os_error().map_or_else(|| Some(io::Error::new(error.kind(), error.to_string())), same)
     }
 
     /// Lets idle, silent and ended links go. False once the lane itself can go: its endpoint is gone.
@@ -149,7 +155,7 @@ impl Opening {
         let opened = tokio::time::timeout(dial.limit, self.open(&worker, &dial)).await;
         if let Err(error) = opened.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
             let this = self.0.openings.get() + 1;
-            self.0.failure.replace(Some((this, error.kind(), error.to_string())));
+            self.0.failure.replace(Some((this, error)));
         }
     }
 
@@ -178,7 +184,7 @@ struct Waiting<'a>(&'a Door);
 impl Waiting<'_> {
     fn at(door: &Door) -> io::Result<Waiting<'_>> {
         if door.waiting.get() >= WAITING {
-            return Err(io::Error::other("too many requests wait for a connection"));
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many requests wait for a connection"));
         }
         door.waiting.set(door.waiting.get() + 1);
         Ok(Waiting(door))

@@ -50,11 +50,11 @@ const FRAME: u32 = 64 * 1024;
 const RESET_MEMORY: Duration = Duration::from_secs(10);
 /// And so many of them: a burst of clients that go away.
 const RESETS: usize = 1_024;
-/// Requests in the life of a link: far from where stream ids end, and few enough that what is counted over a
-/// life (frames for streams long forgotten) stays below its limit.
-const LIFE: u32 = 100_000;
-/// Streams with errors in the life of a link before it is given up.
-const ERRORS: usize = 100_000;
+/// Requests in the life of a link: far from where stream ids end.
+const LIFE: u32 = 1_000_000;
+/// Frames in the life of a link that break a rule of one stream, before the link is given up. Among them are those for
+/// streams that we reset and forgot, so it must not be reached by clients that go away.
+const ERRORS: usize = 1_000_000;
 /// A link that says nothing for so long to a request is asked whether it is alive.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// And gets no more requests if it does not answer within this time.
@@ -343,7 +343,7 @@ impl Seat {
     /// A request asked at `since` got no answer: if nothing at all came in this time, the link gets no more.
     pub fn doubt(&self, since: Micros) {
         let is_silent = self.link.pulse.asked.get().is_some_and(|asked| asked <= since);
-        if is_silent && clock::now() > since.after(PATIENCE) {
+        if is_silent && clock::now() > since.after(PATIENCE + PONG) {
             self.link.retire();
         }
     }
