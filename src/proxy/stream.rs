@@ -120,6 +120,7 @@ impl Stream {
     }
 
     /// Makes the end of the connection a reset, so that it cannot be taken for the end of an answer.
+    /// Unix sockets know no such thing: what is cut there for a client of HTTP/1.0 looks whole.
     pub fn reset_on_close(&self) {
         let now = Some(Duration::ZERO);
         let _ = match self {
