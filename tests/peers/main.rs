@@ -11,6 +11,7 @@
 mod cli;
 mod clients;
 mod grpc;
+mod http2;
 mod kill9;
 mod reload;
 mod sigterm;
