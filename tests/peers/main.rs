@@ -14,6 +14,7 @@ mod edge;
 #[path = "../../src/config/tls/forge.rs"]
 mod forge;
 mod grpc;
+mod http2;
 mod kill9;
 mod reload;
 mod sigterm;
