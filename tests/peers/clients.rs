@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::support::nginx::Nginx;
 use crate::support::process::{Process, peer};
+use crate::support::python::python_with;
 use crate::support::slow::Slow;
 use crate::support::teal::Teal;
 use crate::support::{free_address, until};
@@ -205,7 +206,7 @@ print("200 requests (GET, HEAD, PUT with a length, PUT in chunks) on one connect
 #[test]
 fn websocket_both_ways() {
     let folder = tempfile::tempdir().unwrap();
-    let python = websockets();
+    let python = python_with("websockets==15.0.1", "websockets");
     let script = folder.path().join("websocket.py");
     std::fs::write(&script, WEBSOCKET).unwrap();
     let upstream = free_address();
@@ -267,27 +268,6 @@ async def ask(port):
 
 asyncio.run({"serve": serve, "ask": ask}[sys.argv[1]](int(sys.argv[2])))
 "#;
-
-/// A Python that has the `websockets` package: made once, kept with the build.
-fn websockets() -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _one = ONE_AT_A_TIME.lock().unwrap();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers-python");
-    let python = folder.join("bin/python");
-    let has = |python: &Path| {
-        let found = Command::new(python).args(["-c", "import websockets"]).stderr(Stdio::null()).status();
-        found.is_ok_and(|status| status.success())
-    };
-    if has(&python) {
-        return python;
-    }
-    let made =
-        Command::new(peer("python3", "python3 python3-venv")).args(["-m", "venv"]).arg(&folder).output().unwrap();
-    assert!(made.status.success(), "no virtual environment (package python3-venv?): {}", text(&made.stdout));
-    let pip = Command::new(&python).args(["-m", "pip", "install", "-q", "websockets==15.0.1"]).output().unwrap();
-    assert!(pip.status.success() && has(&python), "`pip install websockets` failed: {}", text(&pip.stderr));
-    python
-}
 
 #[test]
 fn events_arrive_one_by_one() {

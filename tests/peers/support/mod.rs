@@ -4,6 +4,7 @@ pub mod client;
 pub mod load;
 pub mod nginx;
 pub mod process;
+pub mod python;
 pub mod slow;
 pub mod teal;
 
