@@ -44,6 +44,7 @@ const REFUSALS: &[Refusal] = &[
         |line| !KNOWN_TO_NODE.contains(&method(line)),
         "knows a list of methods; methods are an open set (RFC 9110 section 9.1)",
     ),
+    ("nginx", "400", |line| target(line) == "*", "serves no `OPTIONS *`"),
     (
         "nginx",
         "400",

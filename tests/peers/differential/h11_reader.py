@@ -63,7 +63,7 @@ for line in sys.stdin:
             requests(messages, data)
         else:
             answers(messages, method, data)
-    except h11.RemoteProtocolError as refused:
+    except h11.ProtocolError as refused:
         error = str(refused)
     for message in messages:
         message["body"] = message["body"].hex()
