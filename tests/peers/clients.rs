@@ -1,7 +1,7 @@
 //! Real clients through Teal: curl in its ways of speaking HTTP, Python's `http.client`, WebSocket, server-sent events.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
