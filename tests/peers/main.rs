@@ -1,4 +1,4 @@
-//! Drills: the real binary against real peers (nginx, HAProxy, curl, OpenSSL, wrk, Python), on loopback.
+//! Drills: the real binary against real peers (nginx, HAProxy, curl, OpenSSL, wrk, Python, Node), on loopback.
 //!
 //! Each drill has a short form, which is the test, and a full form for the record, which prints its figures:
 //! `TEAL_DRILL=full cargo test --release --features peers --test peers -- --nocapture --test-threads=1`.
@@ -10,10 +10,12 @@
 
 mod cli;
 mod clients;
+mod differential;
 mod edge;
 #[path = "../../src/config/tls/forge.rs"]
 mod forge;
 mod grpc;
+mod http2;
 mod kill9;
 mod reload;
 mod sigterm;

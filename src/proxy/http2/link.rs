@@ -468,3 +468,6 @@ impl Wake for Bell {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

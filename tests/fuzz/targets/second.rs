@@ -51,7 +51,7 @@ pub enum Otherwise {
 /// Reads one message in canonical form.
 pub fn message(bytes: &[u8], otherwise: Otherwise) -> Read<'_> {
     let Some(end) = find(bytes, b"\r\n\r\n") else {
-        return if bytes.iter().any(|byte| *byte == 0) { Read::Wrong("a NUL".into()) } else { Read::Part };
+        return if bytes.contains(&0) { Read::Wrong("a NUL".into()) } else { Read::Part };
     };
     let head = &bytes[..end];
     let mut lines = Vec::new();

@@ -302,7 +302,10 @@ async fn handle(
                 let n = left.min(16 * 1024);
                 match send(&mut stream, Bytes::from(vec![b'x'; n]), left == n).await {
                     Ok(()) => shared.poured.fetch_add(n as u64, SeqCst),
-                    Err(_) => return Ok(shared.resets.lock().unwrap().push(Reason::CANCEL)),
+                    Err(_) => {
+                        shared.resets.lock().unwrap().push(Reason::CANCEL);
+                        return Ok(());
+                    }
                 };
                 left -= n;
             }
