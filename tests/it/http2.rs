@@ -527,3 +527,17 @@ fn a_switch_moves_the_next_stream_of_an_open_connection() {
         assert_eq!(runtime.block_on(peer.get("/")).text(), expected);
     }
 }
+
+#[test]
+fn a_client_that_has_yet_to_end_a_body_that_is_all_there_is_not_reset() {
+    let (_blue, teal) = shop();
+    let mut client = Raw::connect(teal.address);
+    client.send(&[raw::post(1, &[("content-length", "5")]), raw::frame(raw::DATA, 0, 1, b"hello")].concat());
+    while client.frame_of(raw::DATA).flags & raw::END_STREAM == 0 {}
+    // Some clients say this by itself, and only now.
+    client.send(&raw::frame(raw::DATA, raw::END_STREAM, 1, b""));
+    client.send(&raw::frame(raw::PING, 0, 0, b"any more"));
+    let before_pong = std::iter::from_fn(|| client.frame().filter(|frame| frame.kind != raw::PING));
+    let resets: Vec<_> = before_pong.filter(|frame| frame.kind == raw::RST_STREAM).collect();
+    assert_eq!(resets, []);
+}

@@ -9,6 +9,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
@@ -33,6 +34,8 @@ use crate::proxy::worker::Worker;
 const STRETCH: usize = 64 * 1024;
 /// Stretches relayed before other streams get their turn.
 const TURNS: u32 = 8;
+/// How long a client that was answered may take to say that its body, all of which came, is over.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Answers one request.
 pub async fn answer(
@@ -55,6 +58,7 @@ pub async fn answer(
         trailers: Trailers::default(),
         awaits_leave: false,
         body,
+        used: 0,
     };
     let mut head = RequestHead::default();
     let flattened = flatten::request(parts, side.body.is_end_stream(), limit, &mut head);
@@ -71,6 +75,7 @@ pub async fn answer(
                 ..Request::new(&worker, &side.client, &head)
             };
             pipeline::handle(&worker, request, &mut side).await;
+            side.part(asked.framing).await;
         }
         Err(fault) => pipeline::refuse(&worker, fault, &mut side).await,
     }
@@ -86,6 +91,8 @@ struct Side {
     /// There once the answer's head went down.
     down: Option<SendStream<Bytes>>,
     body: RecvStream,
+    /// Bytes of the body that were used.
+    used: u64,
     /// What came of the body and was not used yet.
     shown: Bytes,
     trailers: Trailers,
@@ -221,6 +228,15 @@ impl Side {
         Poll::Ready(())
     }
 
+    /// Waits for the end of a body that is there but for its end: some clients send that by itself, and would find the
+    /// stream reset in the middle of their request. (It would be legal, RFC 9113 section 8.1, and confuses `httpx`.)
+    async fn part(&mut self, framing: Framing) {
+        let is_all = matches!(framing, Framing::Length(length) if length == self.used);
+        if is_all && !self.body.is_end_stream() {
+            let _ = tokio::time::timeout(FAREWELL, poll_fn(|cx| self.body.poll_data(cx))).await;
+        }
+    }
+
     fn reset(&mut self, reason: Reason) {
         match &mut self.down {
             Some(down) => down.send_reset(reason),
@@ -264,6 +280,7 @@ impl Upload for Side {
 
     fn took(&mut self, n: usize) {
         self.shown.advance(n);
+        self.used += n as u64;
         // It fails only for more than was received.
         let _ = self.body.flow_control().release_capacity(n);
     }
