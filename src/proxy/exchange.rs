@@ -136,7 +136,7 @@ impl Exchange {
             Wire::Http1(wire) => wire.poll_head(cx, &self.worker.buffers).map_err(Broken::Upstream),
             Wire::Http2(wire) => {
                 ready!(wire.poll_head(cx, &self.worker.buffers))?;
-                upload.took(wire.take_untaken());
+                Limited { upload, allowance: &mut self.allowance }.took(wire.take_untaken());
                 Poll::Ready(Ok(()))
             }
         }

@@ -143,8 +143,7 @@ impl Side {
             if self.waiter.is_given_up() {
                 return self.lose(relay);
             }
-            if !exchange.is_uploaded()
-                && exchange.poll_upload(cx, self) == Poll::Ready(Err(Broken::Client(Fault::BrokenBody)))
+            if !exchange.is_uploaded() && matches!(exchange.poll_upload(cx, self), Poll::Ready(Err(Broken::Client(_))))
             {
                 return self.lose(relay);
             }
@@ -342,8 +341,8 @@ impl Downstream for Side {
             headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(reply.text.len()));
         }
         reply.fields.iter().for_each(|(name, value)| flatten::append(&mut headers, name.as_bytes(), value));
-        if let Some(promise) = self.client.strict_transport() {
-            flatten::append(&mut headers, b"strict-transport-security", promise.as_bytes());
+        if let Some(promise) = self.client.strict_transport().filter(|_| !reply.has(hop::STRICT_TRANSPORT)) {
+            flatten::append(&mut headers, hop::STRICT_TRANSPORT.as_bytes(), promise.as_bytes());
         }
         let is_all = self.to_head || reply.text.is_empty();
         if self.send_head(flatten::with_headers(reply.status, headers), is_all)
