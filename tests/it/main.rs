@@ -23,3 +23,4 @@ mod support;
 mod switching;
 mod tls;
 mod tls_traffic;
+mod turns;
