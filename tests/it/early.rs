@@ -2,11 +2,12 @@
 //! and bytes that nobody asked for.
 
 use std::net::{Shutdown, TcpStream};
+use std::sync::Mutex;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::support::client::Client;
+use super::support::pace;
 use super::support::raw::Raw;
 use super::support::teal::Teal;
 
@@ -220,42 +221,31 @@ fn the_upstream_is_hung_up_on_when_the_client_is_gone_and_its_connection_never_u
 #[test]
 fn bytes_behind_an_answer_are_never_taken_for_the_next() {
     const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
-    let gate = Arc::new(Mutex::new(Vec::<mpsc::Sender<()>>::new()));
-    let gates = Arc::clone(&gate);
-    let blue = Raw::start(move |number, talk| {
-        let mut turn = 0;
-        while let Some(head) = talk.head() {
-            turn += 1;
-            let late = head.contains("/late");
-            match (turn, late) {
-                (1, false) => talk.say(&format!("{OK}{EVIL}")),
-                (1, true) => {
-                    talk.say(OK);
-                    let (go_on, wait) = mpsc::channel();
-                    gates.lock().unwrap().push(go_on);
-                    let _ = wait.recv_timeout(Duration::from_secs(10));
-                    talk.say(EVIL);
-                }
-                _ => talk.say("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nreused"),
+    let (ended, end) = mpsc::channel();
+    let blue = Raw::start(move |_, talk| {
+        let Some(head) = talk.head() else { return };
+        match head.contains("/late") {
+            true => {
+                talk.say(OK);
+                pace(Duration::from_millis(20));
+                talk.say(EVIL);
             }
+            false => talk.say(&format!("{OK}{EVIL}")),
         }
-        let _ = number;
+        talk.until_ended();
+        let _ = ended.send(());
     });
     let teal = before(&blue, "");
     let mut client = teal.client();
-    for _ in 0..5 {
-        assert_eq!(client.get("/early", "").body, "ok", "what came behind goes with its connection");
+    for round in 1..=5 {
+        assert_eq!(client.get("/early", "").body, "ok");
+        assert_eq!(blue.connections(), round, "what came behind goes with its connection");
+        end.recv_timeout(Duration::from_secs(10)).expect("it is hung up on");
     }
-    assert_eq!(blue.connections(), 5);
     assert_eq!(client.get("/late", "").body, "ok");
-    let go_on = gate.lock().unwrap().pop().unwrap();
-    go_on.send(()).unwrap();
-    // Once it said that, it is not used; until then it may be.
-    teal.until("the stray bytes are there", || {
-        let body = client.get("/early", "").body;
-        assert!(body != "evil", "an answer to nobody's question was delivered");
-        body == "ok"
-    });
+    end.recv_timeout(Duration::from_secs(10)).expect("it is hung up on though nobody asks for anything");
+    assert_eq!(client.get("/early", "").body, "ok");
+    assert_eq!((blue.connections(), failures(&teal)), (7, 0));
 }
 
 #[test]
