@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use crate::support::nginx::Nginx;
 use crate::support::process::{Process, peer};
-use crate::support::python::python_with;
 use crate::support::slow::Slow;
 use crate::support::teal::Teal;
-use crate::support::{free_address, until};
+use crate::support::{free_address, python, until};
 
 const MIB: usize = 1024 * 1024;
 
@@ -206,7 +205,7 @@ print("200 requests (GET, HEAD, PUT with a length, PUT in chunks) on one connect
 #[test]
 fn websocket_both_ways() {
     let folder = tempfile::tempdir().unwrap();
-    let python = python_with("websockets==15.0.1", "websockets");
+    let python = python::with("websockets", "websockets==15.0.1");
     let script = folder.path().join("websocket.py");
     std::fs::write(&script, WEBSOCKET).unwrap();
     let upstream = free_address();

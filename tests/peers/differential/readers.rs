@@ -20,7 +20,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::support::nginx::Nginx;
 use crate::support::process::peer;
-use crate::support::python::python_with;
+use crate::support::python;
 
 /// What a reader made of some bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,10 +115,10 @@ pub struct Script {
 }
 
 impl Script {
-    /// h11, the parser of Python's own HTTP clients and servers.
+    /// h11, the parser beneath httpx and uvicorn.
     pub fn h11() -> Script {
         let text = include_str!("h11_reader.py");
-        Script::start("h11", Command::new(python_with("h11==0.16.0", "h11")).args(["-c", text]))
+        Script::start("h11", Command::new(python::with("h11", "h11==0.16.0")).args(["-c", text]))
     }
 
     /// Node's parser, llhttp, in its server and its client.
