@@ -198,8 +198,9 @@ fn what_goes_up_is_one_message_to_every_server() {
 
 #[test]
 fn the_same_bytes_without_teal_are_read_in_several_ways() {
-    let (folder, begin, mut rng) = (tempfile::tempdir().unwrap(), Instant::now(), rng(0));
-    let cases: Vec<_> = (0..pick(600, 20_000)).map(|number| generate::requests(&mut rng, number)).collect();
+    // Always the same: it says what the cases are worth, not what Teal is.
+    let (folder, begin, mut rng) = (tempfile::tempdir().unwrap(), Instant::now(), Rng::with_seed(1));
+    let cases: Vec<_> = (0..pick(1_000, 20_000)).map(|number| generate::requests(&mut rng, number)).collect();
     let mut servers = servers(folder.path());
     let (mut differently, mut wrongly) = (0, 0);
     for made in &cases {
