@@ -183,7 +183,8 @@ impl Client {
 
     /// The client does not take what is left of its answer; `moved` if it took some since the last time.
     pub fn stalls(&self, moved: bool) {
-        if moved || self.phase.replace(Phase::Reading) != Phase::Reading {
+        let before = self.phase.replace(Phase::Reading);
+        if moved || before != Phase::Reading {
             self.since.set(clock::now());
         }
     }
@@ -215,8 +216,10 @@ impl Client {
                 return None;
             }
             Phase::Reading => {
-                let unread = now > self.since.get().after(limits.unread) && !self.cut.replace(true);
+                // Even if it was cut before: what explains that may be what it does not read.
+                let unread = now > self.since.get().after(limits.unread) && !self.waiter.is_given_up();
                 return unread.then(|| {
+                    self.cut.set(true);
                     self.waiter.give_up();
                     Closed::Unread
                 });
@@ -388,5 +391,42 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.leave(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client() -> Client {
+        let ends = Ends { client: proxy_protocol::LOCAL, destination: None };
+        Client::new(ends, None)
+    }
+
+    #[test]
+    fn a_client_that_read_some_and_then_nothing_is_given_up() {
+        for moved in [false, true] {
+            let (client, limits) = (client(), settings::Client::default());
+            client.busy();
+            client.stalls(moved);
+            let now = clock::now();
+            assert_eq!(client.sweep(now, &limits, None), None);
+            let late = now.after(limits.unread + Duration::from_secs(1));
+            assert_eq!(client.sweep(late, &limits, None), Some(Closed::Unread), "moved: {moved}");
+            assert!(client.is_cut() && client.waiter.is_given_up());
+            assert_eq!(client.sweep(late, &limits, None), None, "it is told of once");
+        }
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_why_it_was_cut_is_given_up_too() {
+        let (client, limits) = (client(), settings::Client::default());
+        client.begins_head();
+        let slow = clock::now().after(limits.head_timeout + Duration::from_secs(1));
+        assert_eq!(client.sweep(slow, &limits, None), Some(Closed::HeadTimeout));
+        client.stalls(false);
+        let late = clock::now().after(limits.unread + Duration::from_secs(1));
+        assert_eq!(client.sweep(late, &limits, None), Some(Closed::Unread));
+        assert!(client.waiter.is_given_up());
     }
 }

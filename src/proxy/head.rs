@@ -280,7 +280,13 @@ pub fn mark_nominated(bytes: &[u8], list: &mut [Field]) {
         let Field { name, known, .. } = list[at];
         let droppable = !matches!(
             known,
-            Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Upgrade
+            Known::Host
+                | Known::ContentLength
+                | Known::TransferEncoding
+                | Known::Connection
+                | Known::Upgrade
+                // Who sends it has to nominate it (RFC 9110 section 10.1.4), and means it for this hop.
+                | Known::Te
         );
         let named = |member: &[u8]| member.eq_ignore_ascii_case(name.of(bytes));
         if droppable && (Fields { bytes, list }).members(Known::Connection).any(named) {
@@ -415,6 +421,17 @@ mod tests {
         head.mark_nominated();
         let kinds: Vec<_> = head.list.iter().map(|field| field.known).collect();
         assert_eq!(kinds, [Known::Connection, Known::Nominated, Known::ContentLength, Known::Host]);
+    }
+
+    #[test]
+    fn who_nominates_te_as_it_must_is_heard() {
+        let mut head = RequestHead::default();
+        for (name, value) in [("Connection", "TE"), ("TE", "trailers")] {
+            let (name_span, value) = (head.push(name.as_bytes()), head.push(value.as_bytes()));
+            head.list.push(Field { name: name_span, value, known: Known::of(name.as_bytes()) });
+        }
+        head.mark_nominated();
+        assert!(head.takes_trailers());
     }
 
     #[test]

@@ -541,3 +541,28 @@ fn a_client_that_has_yet_to_end_a_body_that_is_all_there_is_not_reset() {
     let resets: Vec<_> = before_pong.filter(|frame| frame.kind == raw::RST_STREAM).collect();
     assert_eq!(resets, []);
 }
+
+#[test]
+fn a_body_past_its_limit_ends_an_answer_that_has_begun_and_nobody_blames_the_upstream() {
+    let stage = Stage::play(|stream| {
+        let mut input = BufReader::new(stream.try_clone().unwrap());
+        if head(&mut input).is_some() {
+            let early = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+            let _ = (&stream).write_all(early);
+            while chunk(&mut input).is_some() {}
+        }
+    });
+    let more = "timeouts: { idle: 1s }\nroutes: [ { name: all, limits: { body: 1KiB } } ]";
+    let teal = limited(&stage.url(), "max_headers: 100", more);
+    run(async {
+        let mut peer = Peer::connect(teal.address).await;
+        let (answer, mut up) = peer.begin(post("/"), false).await;
+        up.send_data(Bytes::from_static(b"small"), false).unwrap();
+        let answer = answer.await.unwrap();
+        up.send_data(Bytes::from(vec![7; 4_096]), false).unwrap();
+        let error = whole(answer).await.err().expect("it never ends well");
+        assert_eq!(error.reason(), Some(Reason::CANCEL));
+    });
+    let failures: u64 = teal.shop_now().pools.iter().flat_map(|pool| pool.failures).sum();
+    assert_eq!(failures, 0);
+}

@@ -24,3 +24,4 @@ mod support;
 mod switching;
 mod tls;
 mod tls_traffic;
+mod turns;

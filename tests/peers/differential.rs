@@ -27,44 +27,52 @@ use through::{Recorder, Sayer};
 
 use crate::support::pick;
 
-/// Where a parser refuses what Teal passes on: its name, a part of what it says, which messages may be meant by their
-/// first line, and why that harms nobody. To refuse is safe: the client gets the server's 400.
+/// Where a parser refuses what Teal passes on: its name, a part of what it says, which messages may be meant, and why that
+/// harms nobody. To refuse is safe: the client gets the server's 400.
 type Refusal = (&'static str, &'static str, fn(&str) -> bool, &'static str);
 
 const REFUSALS: &[Refusal] = &[
     (
         "hyper",
         "Parse(Uri)",
-        |line| target(line).contains(['<', '>', '^', '`']),
+        |head| target(head).contains(['<', '>', '^', '`', '"']),
         "takes no characters in targets that RFC 3986 has no place for; others do",
     ),
     (
         "node",
         "HPE_INVALID_METHOD",
-        |line| !KNOWN_TO_NODE.contains(&method(line)),
+        |head| !KNOWN_TO_NODE.contains(&method(head)),
         "knows a list of methods; methods are an open set (RFC 9110 section 9.1)",
     ),
-    ("nginx", "400", |line| target(line) == "*", "serves no `OPTIONS *`"),
+    ("nginx", "400", |head| target(head) == "*", "serves no `OPTIONS *`"),
     (
         "nginx",
         "400",
-        |line| {
-            has_bad_escape(target(line))
-                || leaves_the_root(target(line))
-                || method(line).contains(|c: char| !c.is_ascii_uppercase() && c != '_' && c != '-')
-        },
-        "decodes the path itself, and takes capital letters as methods only",
+        |head| head.contains("\r\nhost: \r\n"),
+        "takes no empty Host, which is legal where there is no authority",
+    ),
+    (
+        "nginx",
+        "400",
+        |head| has_bad_escape(target(head)) || path(target(head)).contains(".."),
+        "decodes the path itself, and leaves no way out of it",
+    ),
+    (
+        "nginx",
+        "400",
+        |head| !method(head).bytes().all(|byte| byte.is_ascii_uppercase() || b"_-".contains(&byte)),
+        "takes capital letters as methods only",
     ),
 ];
 
 const KNOWN_TO_NODE: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND", "M-SEARCH"];
 
-fn method(line: &str) -> &str {
-    line.split(' ').next().unwrap_or_default()
+fn method(head: &str) -> &str {
+    head.split(' ').next().unwrap_or_default()
 }
 
-fn target(line: &str) -> &str {
-    line.split(' ').nth(1).unwrap_or_default()
+fn target(head: &str) -> &str {
+    head.split(' ').nth(1).unwrap_or_default()
 }
 
 fn path(target: &str) -> &str {
@@ -76,10 +84,6 @@ fn has_bad_escape(target: &str) -> bool {
     let mut parts = path(target).split('%').skip(1);
     parts
         .any(|part| part.len() < 2 || !part.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit) || part.starts_with("00"))
-}
-
-fn leaves_the_root(target: &str) -> bool {
-    path(target).contains("..")
 }
 
 /// What a run found.
@@ -99,10 +103,10 @@ impl Report {
         // To refuse is to read no message to its end; only then may the list speak.
         let read = seen.messages.iter().any(|message| message.whole && !(100..200).contains(&message.status));
         let said = seen.error.as_deref().filter(|_| !read).unwrap_or_default();
-        let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        let line = String::from_utf8_lossy(line);
+        let head = &bytes[..second::find(bytes, b"\r\n\r\n").map_or(bytes.len(), |end| end + 2)];
+        let head = String::from_utf8_lossy(head);
         let may =
-            |(by, part, means, _): &&Refusal| *by == name && !said.is_empty() && said.contains(part) && means(&line);
+            |(by, part, means, _): &&Refusal| *by == name && !said.is_empty() && said.contains(part) && means(&head);
         match REFUSALS.iter().find(may) {
             Some((.., reason)) => *self.refused.entry((name, reason)).or_default() += 1,
             None => {
@@ -194,8 +198,9 @@ fn what_goes_up_is_one_message_to_every_server() {
 
 #[test]
 fn the_same_bytes_without_teal_are_read_in_several_ways() {
-    let (folder, begin, mut rng) = (tempfile::tempdir().unwrap(), Instant::now(), rng(0));
-    let cases: Vec<_> = (0..pick(600, 20_000)).map(|number| generate::requests(&mut rng, number)).collect();
+    // Always the same: it says what the cases are worth, not what Teal is.
+    let (folder, begin, mut rng) = (tempfile::tempdir().unwrap(), Instant::now(), Rng::with_seed(1));
+    let cases: Vec<_> = (0..pick(1_000, 20_000)).map(|number| generate::requests(&mut rng, number)).collect();
     let mut servers = servers(folder.path());
     let (mut differently, mut wrongly) = (0, 0);
     for made in &cases {

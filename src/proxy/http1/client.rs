@@ -34,6 +34,9 @@ use crate::proxy::worker::Worker;
 /// Empty lines in front of a request line that are passed over (RFC 9112 section 2.2 asks for one).
 const EMPTY_LINES: usize = 2;
 
+/// Requests answered in a row before other connections get their turn: who sends many ahead always finds the next.
+const TURNS: u32 = 16;
+
 /// How serving a connection ended.
 pub enum Ended {
     /// It is to be closed.
@@ -48,6 +51,7 @@ pub enum Ended {
 pub async fn serve(worker: &Rc<Worker>, client: &Rc<Client>, stream: Stream) -> Ended {
     let mut connection = Connection::new(Rc::clone(worker), Rc::clone(client), stream);
     let mut head = RequestHead::default();
+    let mut turns = 0;
     loop {
         match connection.read_head(&mut head).await {
             Ok(Some(parsed)) => {
@@ -74,6 +78,11 @@ pub async fn serve(worker: &Rc<Worker>, client: &Rc<Client>, stream: Stream) -> 
         }
         if !connection.keeps_alive {
             break;
+        }
+        turns += 1;
+        if turns == TURNS {
+            turns = 0;
+            tokio::task::yield_now().await;
         }
     }
     if connection.is_http2 {
@@ -466,7 +475,7 @@ impl Downstream for Connection {
         hop::downward(head, false, &self.client, &Additions::default(), |name, value| put_field(out, name, value));
         out.extend_from_slice(b"\r\n");
         self.flush().await;
-        // Not one that leaves its last answer unread, however long that took.
+        // The answer itself is still to come: its client is not the one to be waited for.
         self.client.busy();
     }
 
@@ -517,3 +526,6 @@ impl Downstream for Connection {
         self.worker.buffers.put(std::mem::take(&mut self.output));
     }
 }
+
+#[cfg(test)]
+mod tests;

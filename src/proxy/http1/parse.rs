@@ -134,7 +134,10 @@ fn decide(bytes: &[u8], length: usize, head: &mut RequestHead) -> Result<Request
 
 /// CONNECT and TRACE are not for gateways. Methods are case-sensitive, but not to everybody: what an upstream could take
 /// for one that frames its answer differently must not reach it.
-fn check_method(method: &[u8]) -> Result<(), Fault> {
+///
+/// # Errors
+/// The client's fault.
+pub fn check_method(method: &[u8]) -> Result<(), Fault> {
     let alike = |known: &[u8]| method.eq_ignore_ascii_case(known);
     if alike(b"CONNECT") || alike(b"TRACE") {
         return Err(Fault::Method);

@@ -29,6 +29,8 @@ use crate::proxy::worker::Worker;
 
 /// Upload bytes held between client and upstream: what one read of the client brings.
 const UPLOAD: usize = SMALL;
+/// Writes of an upload before other connections get their turn: a fast client with a fast endpoint never has to wait.
+const TURNS: u32 = 8;
 /// Interim answers to one request: more than any protocol needs.
 const MAX_INTERIM: u8 = 16;
 
@@ -86,7 +88,7 @@ pub struct Exchange {
     untaken: usize,
     /// At least a byte of the request left.
     is_sent: bool,
-    /// All that was written so far has left: TLS may hold some of it back.
+    /// All of it left: TLS holds nothing back.
     is_flushed: bool,
     /// Writing failed; the upstream may still have answered.
     is_deaf: bool,
@@ -143,8 +145,14 @@ impl Exchange {
         upload: &mut impl Upload,
         attempt: &Attempt,
     ) -> Poll<Result<(), Broken>> {
+        let mut turns = 0;
         loop {
             if self.is_deaf {
+                attempt.upload_waits(false);
+                return Poll::Pending;
+            }
+            if turns == TURNS {
+                cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             let waits = self.upload != Uploading::Done && self.untaken == 0 && self.output.len() < UPLOAD && {
@@ -159,7 +167,7 @@ impl Exchange {
                 if self.upload == Uploading::Done {
                     // The answer may take its time.
                     buffers.put(std::mem::take(&mut self.output));
-                    // That it cannot be flushed shows in the answer, or in there being none.
+                    // An error shows when the answer is read.
                     let _ = ready!(self.connection.stream.poll_flushed(cx));
                     self.is_flushed = true;
                     return Poll::Ready(Ok(()));
@@ -173,6 +181,7 @@ impl Exchange {
             match self.connection.stream.poll_write_some(cx, self.output.filled()) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(n @ 1..)) => {
+                    turns += 1;
                     self.is_sent = true;
                     self.output.consume(n);
                     upload.took(std::mem::take(&mut self.untaken));

@@ -150,8 +150,7 @@ impl Side {
             if self.waiter.is_given_up() {
                 return self.lose(relay);
             }
-            if !exchange.is_uploaded()
-                && exchange.poll_upload(cx, self) == Poll::Ready(Err(Broken::Client(Fault::BrokenBody)))
+            if !exchange.is_uploaded() && matches!(exchange.poll_upload(cx, self), Poll::Ready(Err(Broken::Client(_))))
             {
                 return self.lose(relay);
             }

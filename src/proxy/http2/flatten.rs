@@ -35,9 +35,7 @@ pub fn request(parts: Parts, is_over: bool, max_fields: usize, head: &mut Reques
     if headers.len() > max_fields {
         return Err(Fault::LargeHead);
     }
-    if matches!(method.as_str(), "CONNECT" | "TRACE") {
-        return Err(Fault::Method);
-    }
+    parse::check_method(method.as_str().as_bytes())?;
     if uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
         return Err(Fault::BadRequest("an unknown scheme"));
     }

@@ -47,6 +47,8 @@ pub struct Wire {
     abuse: Cell<Option<Abuse>>,
     reads: Cell<u32>,
     wrote: Cell<bool>,
+    /// TLS may hold back some of what was written.
+    is_unflushed: Cell<bool>,
 }
 
 /// Bytes read before HTTP/2 was known to be spoken.
@@ -68,6 +70,7 @@ impl Wire {
             abuse: Cell::default(),
             reads: Cell::default(),
             wrote: Cell::default(),
+            is_unflushed: Cell::default(),
         })
     }
 
@@ -115,7 +118,7 @@ impl Wire {
         self.wrote.take()
     }
 
-    /// Writes what was gathered, all of it.
+    /// Writes what was gathered, and what TLS holds back, all of it.
     pub fn poll_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut gathered = self.gathered.borrow_mut();
         while !gathered.is_empty() {
@@ -125,7 +128,10 @@ impl Wire {
         }
         if gathered.is_allocated() {
             self.worker.buffers.put(std::mem::take(&mut gathered));
-            return self.stream.borrow_mut().poll_flushed(cx);
+        }
+        if self.is_unflushed.get() {
+            ready!(self.stream.borrow_mut().poll_flushed(cx))?;
+            self.is_unflushed.set(false);
         }
         Poll::Ready(Ok(()))
     }
@@ -139,6 +145,7 @@ impl Wire {
 
     fn left(&self, written: usize) -> io::Result<()> {
         self.wrote.set(true);
+        self.is_unflushed.set(true);
         if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 
@@ -245,5 +252,60 @@ impl AsyncWrite for Guard {
     /// Writes the rest; how the stream is closed is decided by who owns it.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.poll_out(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::bridge::table::Plane;
+    use crate::bridge::tls::{Connector, Server, SystemRoots};
+    use crate::config::settings::Address;
+    use crate::config::settings::tls::desk::Desk;
+    use crate::proxy::tls;
+
+    const FRAME: [u8; 16_393] = [7; 16_393];
+
+    /// Both ends of a connection under TLS, the near one as a stream.
+    async fn pair() -> (Stream, tokio_rustls::client::TlsStream<TcpStream>) {
+        let desk = Desk::new();
+        let server = Server::new(&desk.server("").unwrap(), None).unwrap();
+        let pool = desk.pool("endpoints: 'https://a.test', tls: { insecure_skip_verify: true }").unwrap();
+        let connector = Connector::new(&pool.tls.unwrap(), pool.protocol, &SystemRoots::default()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let address = Address { tls: true, ..Address::http("a.test", 443) };
+        let (server, client) =
+            tokio::join!(tls::accept(&server, far.unwrap().0), connector.connect(&address, near.unwrap()));
+        (Stream::TlsServer(Box::new(server.unwrap().stream)), client.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_tls_holds_back_leaves_once_the_client_reads() {
+        let (near, mut far) = pair().await;
+        let worker = Worker::alone(&Arc::new(Plane::new(1)));
+        let wire = Wire::new(&worker, near, Vec::new(), 8_192);
+        let mut guard = wire.guard();
+        let mut written = 0;
+        // Nobody reads: frames past what is gathered go straight to TLS, until the socket takes no more.
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(n) = Pin::new(&mut guard).poll_write(cx, &FRAME) {
+                written += n.unwrap();
+                if wire.poll_out(cx).is_pending() {
+                    break;
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+        let (mut bytes, mut out) = (vec![0; written], Box::pin(std::future::poll_fn(|cx| wire.poll_out(cx))));
+        let all = async { tokio::join!(far.read_exact(&mut bytes), &mut out) };
+        let (read, out) = tokio::time::timeout(std::time::Duration::from_secs(20), all).await.expect("some is kept");
+        assert!(read.is_ok() && out.is_ok() && bytes.iter().all(|byte| *byte == 7));
     }
 }

@@ -164,9 +164,10 @@ impl Exchange {
             };
             let wanted = data.len().min(UPLOAD);
             request.reserve_capacity(wanted);
-            let n = request.capacity().min(wanted);
+            // A stream has no room before its head has left; the first stretch goes with it, in the same write.
+            let n = if self.is_spent { request.capacity().min(wanted) } else { wanted };
             let is_all = n == data.len();
-            if n == 0 && wanted > 0 {
+            if n == 0 {
                 self.is_deaf = !matches!(ready!(request.poll_capacity(cx)), Some(Ok(_)));
                 continue;
             }

@@ -115,7 +115,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// h11, the parser of Python's own HTTP clients and servers.
+    /// h11, the parser beneath httpx and uvicorn.
     pub fn h11() -> Script {
         let text = include_str!("h11_reader.py");
         Script::start("h11", Command::new(python::with("h11", "h11==0.16.0")).args(["-c", text]))

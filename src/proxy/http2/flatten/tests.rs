@@ -240,3 +240,11 @@ proptest! {
         prop_assert_eq!(Span::default().of(&bytes), b"");
     }
 }
+
+#[test]
+fn a_method_that_an_upstream_could_take_for_another_is_refused_as_over_http_1() {
+    for (method, status) in [("connect", 405), ("Connect", 405), ("trace", 405), ("head", 400), ("Head", 400)] {
+        assert_eq!(lines(method, "http://a/", &[]), Err(status), "{method}");
+    }
+    assert!(lines("HEAD", "http://a/", &[]).is_ok() && lines("get", "http://a/", &[]).is_ok());
+}
