@@ -34,8 +34,10 @@ use crate::proxy::worker::Worker;
 const STRETCH: usize = 64 * 1024;
 /// Stretches relayed before other streams get their turn.
 const TURNS: u32 = 8;
-/// How long a client that was answered may take to say that its body, all of which came, is over.
+/// How long a client that was answered may take to end its request, if so many bytes of it are to come at most: it has
+/// windows for more.
 const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL_BYTES: u64 = 16 * 1024;
 
 /// Answers one request.
 pub async fn answer(
@@ -227,13 +229,19 @@ impl Side {
         Poll::Ready(())
     }
 
-    /// Waits for the end of a body that is there but for its end: some clients send that by itself, and would find the
-    /// stream reset in the middle of their request. (It would be legal, RFC 9113 section 8.1, and confuses `httpx`.)
+    /// Lets a client that was answered end its request if that takes no further window: to reset its stream at once would
+    /// be legal (RFC 9113 section 8.1), but `httpx` and older versions of curl lose the answer over it.
     async fn part(&mut self, framing: Framing) {
-        let is_all = matches!(framing, Framing::Length(length) if length == self.used);
-        if is_all && !self.body.is_end_stream() {
-            let _ = tokio::time::timeout(FAREWELL, poll_fn(|cx| self.body.poll_data(cx))).await;
+        let is_near = matches!(framing, Framing::Length(length) if length.saturating_sub(self.used) <= FAREWELL_BYTES);
+        if !is_near || self.body.is_end_stream() {
+            return;
         }
+        let rest = async {
+            while let Some(Ok(data)) = poll_fn(|cx| self.body.poll_data(cx)).await {
+                let _ = self.body.flow_control().release_capacity(data.len());
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, rest).await;
     }
 
     fn reset(&mut self, reason: Reason) {
