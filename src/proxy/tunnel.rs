@@ -22,6 +22,8 @@ use crate::proxy::stream::Stream;
 const BUFFER: usize = 16 * 1024;
 /// An open tunnel may be silent for this long: WebSocket clients ping far more often.
 const IDLE: Duration = Duration::from_secs(3_600);
+/// TLS has a last word, which a client that does not read never takes.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// One side of a tunnel: its stream, and what was read from it already.
 pub struct Side {
@@ -57,8 +59,8 @@ pub async fn run(client: Side, tunnel: Tunnel) {
         copied = copy => drop(copied),
         () = silence(&moved) => {}
     }
-    let _ = down.shutdown().await;
     attempt.complete();
+    let _ = tokio::time::timeout(FAREWELL, down.shutdown()).await;
 }
 
 async fn silence(moved: &Cell<Micros>) {

@@ -269,7 +269,7 @@ mod tests {
     use crate::config::settings::tls::desk::Desk;
     use crate::proxy::tls;
 
-    const FRAME: [u8; 16_393] = [7; 16_393];
+    static FRAME: [u8; 16_393] = [7; 16_393];
 
     /// Both ends of a connection under TLS, the near one as a stream.
     async fn pair() -> (Stream, tokio_rustls::client::TlsStream<TcpStream>) {

@@ -57,7 +57,7 @@ struct Stage {
 }
 
 const SETTINGS: &str = "version: 1\nlisten: 127.0.0.1:0\nadmin: off\nstate: none\nworkers: 1\nservices:\n  shop:\n    \
-                        pools: { blue: \"http://upstream.invalid:80\" }\n    health: off\n    retry: off\n    guard: off\n";
+                        pools: { blue: \"unix:/nowhere/upstream.sock\" }\n    health: off\n    retry: off\n    guard: off\n";
 
 thread_local! {
     static STAGE: Stage = Stage::build();
@@ -100,7 +100,8 @@ async fn run(stage: &Stage, sent: &[u8], piece: usize, scripts: &[Vec<&[u8]>], e
         let script = script.iter().map(|part| part.to_vec()).collect();
         upstreams.push(tokio::task::spawn_local(upstream(far, script, Rc::clone(record), enough)));
         let keep = &stage.settings.services[0].connections;
-        worker.connections.put(Connection::new(Stream::Unix(near), &endpoint, keep));
+        let slot = endpoint.enter(None).expect("no limit");
+        worker.connections.put(Connection::new(Stream::Unix(near), slot, keep));
     }
     let (near, far) = UnixStream::pair().expect("a pair of sockets");
     let client = Rc::new(Client::new(Ends { client: SocketAddr::from(([127, 0, 0, 1], 9)), destination: None }, None));

@@ -102,7 +102,8 @@ fn what_http_1_would_refuse_is_refused() {
 
 #[test]
 fn bodies_are_framed_by_length_or_by_the_stream() {
-    let table: &[(bool, &[(&'static str, &str)], Framing, bool)] = &[
+    type Case = (bool, &'static [(&'static str, &'static str)], Framing, bool);
+    let table: &[Case] = &[
         (true, &[], Framing::None, false),
         (true, &[("content-length", "0")], Framing::Length(0), false),
         (false, &[], Framing::Chunked, false),

@@ -83,7 +83,8 @@ fn what_moves_something_may_come_for_ever() {
 #[test]
 fn progress_gives_back_in_proportion() {
     let ping = frame(PING, 0, 0, 8);
-    let table: [(&str, Box<dyn Fn(&mut Scanner)>, u64); 4] = [
+    type Case = (&'static str, Box<dyn Fn(&mut Scanner)>, u64);
+    let table: [Case; 4] = [
         ("a stream", Box::new(|s| s.feed(&frame(kind::HEADERS, END_HEADERS, 7, 9), NOW).unwrap()), PER_STREAM),
         ("a body going up", Box::new(|s| s.feed(&frame(kind::DATA, 0, 7, 2_560), NOW).unwrap()), 10),
         ("an answer going down", Box::new(|s| s.moved(2_560)), 10),
