@@ -264,6 +264,9 @@ impl Upload for Side {
     }
 
     fn took(&mut self, n: usize) {
+        if n == 0 {
+            return;
+        }
         self.shown.advance(n);
         // It fails only for more than was received.
         let _ = self.body.flow_control().release_capacity(n);
