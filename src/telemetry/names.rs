@@ -63,7 +63,7 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for Metric { name, help } in ALL {
             assert!(name.starts_with("teal_") && seen.insert(name), "{name}");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{name}");
             assert!(help.ends_with('.'), "{name}");
         }
     }
