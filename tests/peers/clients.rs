@@ -77,6 +77,24 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn curl_speaks_http_2_from_the_first_byte() {
+    const H2: &str = "--http2-prior-knowledge";
+    let scene = Scene::start();
+    let (small, large) = (scene.file("small", 5_000), scene.file("large", 5 * MIB));
+    let answer = scene.curl(&[H2, "-w", "%{stderr}%{http_version} %{http_code}"], "/small");
+    assert_eq!((answer.stdout == small, text(&answer.stderr)), (true, "2 200".to_owned()));
+    assert!(scene.curl(&[H2], "/large").stdout == large);
+    let head = text(&scene.curl(&[H2, "-I"], "/small").stdout);
+    assert!(head.starts_with("HTTP/2 200") && head.contains("content-length: 5000"), "{head}");
+    let up = scene.local("body", &large);
+    scene.curl(&[H2, "-T", up.to_str().unwrap()], "/up/two");
+    scene.got("two", &large);
+    // Of the upgrade that curl offers without prior knowledge Teal takes no notice (RFC 9113 section 3.1).
+    let offered = scene.curl(&["--http2", "-w", "%{stderr}%{http_version}"], "/small");
+    assert_eq!((offered.stdout == small, text(&offered.stderr)), (true, "1.1".to_owned()));
+}
+
+#[test]
 fn curl_downloads() {
     let scene = Scene::start();
     let small = scene.file("small", 5_000);

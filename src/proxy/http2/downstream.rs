@@ -286,6 +286,9 @@ impl Upload for Side {
     }
 
     fn took(&mut self, n: usize) {
+        if n == 0 {
+            return;
+        }
         self.shown.advance(n);
         self.used += n as u64;
         // It fails only for more than was received.

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a flattened head holds no control character, one authority, and a target in visible ASCII.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
@@ -150,6 +151,9 @@ pub fn trailers(trailers: &HeaderMap, bytes: &mut Vec<u8>, list: &mut Vec<Field>
     }
 }
 
+/// Bytes of the values in most answers.
+const USUAL_VALUES: usize = 512;
+
 /// The head of an answer: what goes down of an upstream's, with a length if one is known.
 pub fn response(
     head: ResponseHead<'_>,
@@ -158,7 +162,16 @@ pub fn response(
     additions: &Additions,
 ) -> http::Response<()> {
     let mut headers = HeaderMap::with_capacity(head.fields.list.len() + 3);
-    hop::downward(head, true, client, additions, |name, value| append(&mut headers, name, value));
+    // All values in one allocation, of which each field has a share.
+    let mut values = Vec::with_capacity(USUAL_VALUES);
+    hop::downward(head, true, client, additions, |_, value| values.extend_from_slice(value));
+    let mut values = Bytes::from(values);
+    hop::downward(head, true, client, additions, |name, value| {
+        let value = values.split_to(value.len());
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
+            let _ = headers.try_append(name, value);
+        }
+    });
     if let Some(length) = length {
         headers.append(header::CONTENT_LENGTH, length);
     }

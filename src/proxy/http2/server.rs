@@ -10,7 +10,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::Reason;
@@ -48,12 +48,14 @@ pub async fn serve(worker: &Rc<Worker>, client: &Rc<Client>, stream: Stream, ear
     worker.tally().http2.add(1);
     let max_head = worker.snapshot().table.client.max_head;
     let wire = Wire::new(worker, stream, early, max_head);
+    let streams = Streams::default();
     let mut served = Served {
         worker: Rc::clone(worker),
         client: Rc::clone(client),
         state: State::Opening(builder(max_head).handshake(wire.guard())),
         wire: Rc::clone(&wire),
-        streams: Streams::default(),
+        waker: streams.connection(),
+        streams,
         phase: Phase::Fresh,
         is_leaving: false,
         is_parting: false,
@@ -118,6 +120,8 @@ struct Served {
     state: State,
     wire: Rc<Wire>,
     streams: Streams,
+    /// Has the connection polled in this turn or the next.
+    waker: Waker,
     phase: Phase,
     /// The client was asked to begin no more streams.
     is_leaving: bool,
@@ -146,8 +150,7 @@ impl Served {
                 break;
             }
         }
-        let connection = self.streams.connection();
-        let out = self.wire.poll_out(&mut Context::from_waker(&connection));
+        let out = self.wire.poll_out(&mut Context::from_waker(&self.waker));
         if let Poll::Ready(Err(_)) = out {
             return Poll::Ready(End::Over);
         }
@@ -167,7 +170,7 @@ impl Served {
             && !std::mem::replace(&mut self.is_leaving, true)
         {
             connection.graceful_shutdown();
-            self.streams.connection().wake();
+            self.waker.wake_by_ref();
         }
     }
 
@@ -180,13 +183,12 @@ impl Served {
             State::Open(connection) => connection.abrupt_shutdown(reason),
             State::Opening(_) | State::Over => self.state = State::Over,
         }
-        self.streams.connection().wake();
+        self.waker.wake_by_ref();
     }
 
     /// Lets `h2` read and write, and begins what streams there are. Ready at the end.
     fn poll_connection(&mut self) -> Poll<()> {
-        let waker = self.streams.connection();
-        let mut cx = Context::from_waker(&waker);
+        let mut cx = Context::from_waker(&self.waker);
         if let State::Opening(handshake) = &mut self.state {
             match ready!(Pin::new(handshake).poll(&mut cx)) {
                 Ok(connection) => self.state = State::Open(connection),
