@@ -96,7 +96,7 @@ fn an_answer_may_come_before_the_body_is_there() {
     let got = read_to_end(&mut stream);
     assert!(got.contains("connection: close\r\n") && got.ends_with("\r\n\r\nlong"), "{got}");
     // One that sends everything before it reads, as most do, gets the answer too.
-    let mut all = b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 100000\r\n\r\n".to_vec();
+    let mut all = b"POST / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n".to_vec();
     all.extend_from_slice(&[b'x'; 100_000]);
     assert_eq!(statuses(&ask(teal.address, &all)), [413]);
     let seen = blue.connections();
