@@ -1,6 +1,9 @@
 //! Malformed and odd answers of upstreams: refused, cut, or passed on in one reading; and never mixed with the next.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use super::wire::{Scripted, Then, ask, connect, ok, read_to_end, statuses, teal};
 use crate::support::client::Client;
@@ -229,12 +232,15 @@ fn odd_answers_go_down_in_canonical_form() {
 #[test]
 fn bytes_behind_an_answer_answer_nobody() {
     for late in [false, true] {
+        let said = Arc::new(AtomicUsize::new(0));
+        let saying = Arc::clone(&said);
         let blue = Scripted::start(move |asked, talk| {
             match asked.target().trim_start_matches('/').parse::<usize>() {
                 Ok(number) if late => {
                     talk.say(TRAILED[number].1);
-                    pace(std::time::Duration::from_millis(20));
+                    pace(Duration::from_millis(20));
                     talk.say(EVIL);
+                    saying.fetch_add(1, SeqCst);
                 }
                 Ok(number) => talk.say(format!("{}{EVIL}", TRAILED[number].1)),
                 Err(_) => talk.say(ok("next")),
@@ -245,9 +251,8 @@ fn bytes_behind_an_answer_answer_nobody() {
         for (number, (method, answer)) in TRAILED.iter().enumerate() {
             let got = ask(teal.address, get(number).replace("GET", method).as_bytes());
             assert!(!got.contains("evil"), "{method} {answer:?}: {got}");
-            if late {
-                pace(std::time::Duration::from_millis(40));
-            }
+            // What was written is there: on loopback nothing is under way.
+            teal.until("the rest is said", || !late || said.load(SeqCst) > number);
             for _ in 0..3 {
                 let got = ask(teal.address, get("next").as_bytes());
                 assert!(got.ends_with("\r\n\r\nnext"), "after {method} {answer:?}, late {late}: {got}");
@@ -258,17 +263,20 @@ fn bytes_behind_an_answer_answer_nobody() {
 
 #[test]
 fn an_answer_before_the_question_answers_nobody() {
+    let said = Arc::new(AtomicUsize::new(0));
+    let saying = Arc::clone(&said);
     // Some servers say 408 to an idle connection before they close it.
-    let blue = Scripted::start(|_, talk| {
+    let blue = Scripted::start(move |_, talk| {
         talk.say(ok("fine"));
-        pace(std::time::Duration::from_millis(20));
+        pace(Duration::from_millis(20));
         talk.say("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        saying.fetch_add(1, SeqCst);
         Then::Close
     });
     let teal = teal(blue.address, "", "");
-    for _ in 0..5 {
+    for number in 0..5 {
         assert!(ask(teal.address, get("").as_bytes()).ends_with("\r\n\r\nfine"));
-        pace(std::time::Duration::from_millis(50));
+        teal.until("it is said", || said.load(SeqCst) > number);
     }
 }
 
@@ -304,14 +312,14 @@ fn a_stalled_upstream_is_told_from_a_slow_one() {
             _ => {
                 talk.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
                 for _ in 0..10 {
-                    pace(std::time::Duration::from_millis(40));
+                    pace(Duration::from_millis(150));
                     talk.say("x");
                 }
             }
         }
         Then::Keep
     });
-    let teal = teal(blue.address, "timeouts: { head: 200ms, idle: 200ms }", "");
+    let teal = teal(blue.address, "timeouts: { head: 1s, idle: 1s }", "");
     assert_eq!(statuses(&ask(teal.address, get("silent").as_bytes())), [504]);
     assert_eq!(statuses(&ask(teal.address, get("half-a-head").as_bytes())), [504]);
     let cut = ask(teal.address, get("half-a-body").as_bytes());

@@ -2,6 +2,7 @@
 
 use super::wire::{Scripted, Then, teal};
 use crate::support::client::Client;
+use crate::support::upstream::Upstream;
 
 /// What the client sends (behind `VERSION\r\nHost`), what the upstream answers, and whether the client's connection and
 /// the upstream's are used again.
@@ -89,5 +90,29 @@ fn connections_are_used_again_only_if_nothing_is_owed() {
         }
         let connections = if *keeps_upstream { 1 } else { 2 };
         assert_eq!(blue.connections(), connections, "{line} {fields:?} {answer:?}");
+    }
+}
+
+#[test]
+fn a_body_is_sent_again_whole_when_the_connection_had_died_meanwhile() {
+    let blue = Upstream::plain("blue");
+    let teal = teal(blue.address, "", "");
+    let mut client = Client::connect(teal.address);
+    for (fields, sent, body) in [
+        ("Transfer-Encoding: chunked", "0\r\n\r\n", ""),
+        ("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n", "abc"),
+        ("Transfer-Encoding: chunked", "1;x\r\na\r\n2\r\nbc\r\n0\r\n\r\n", "abc"),
+        ("Content-Length: 3", "abc", "abc"),
+        ("Content-Length: 0", "", ""),
+    ] {
+        for _ in 0..10 {
+            assert_eq!(client.get("/", "").status, 200);
+            blue.cut();
+            client.send(&format!("POST / HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n\r\n{sent}"));
+            assert_eq!(client.answer().map(|answer| answer.status), Some(200), "{fields} {sent:?}");
+            let arrived = blue.arrived();
+            let posted: Vec<_> = arrived.iter().rev().take_while(|request| request.line.starts_with("POST")).collect();
+            assert_eq!((posted.len(), posted[0].body.as_slice()), (1, body.as_bytes()), "{fields} {sent:?}");
+        }
     }
 }
