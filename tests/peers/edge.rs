@@ -102,7 +102,7 @@ fn a_unix_socket_in_front_and_behind() {
     let _nginx = Nginx::start(folder.path(), "told", "", &server);
     let listen = |at| format!("['{at}', {{ address: 'unix:{}', mode: '0600' }}]", front.display());
     let rest = format!(
-        "services:\n  shop:\n    pools: {{ blue: 'unix:{}' }}\n    health: {{ path: /, interval: 100ms }}\n",
+        "services:\n  shop:\n    pools: {{ blue: 'unix:{}' }}\n    health: {{ path: /, interval: 100ms, timeout: 10s, unhealthy_after: 50 }}\n",
         behind.display()
     );
     let mut teal = Teal::listening(folder.path(), listen, &rest);

@@ -303,7 +303,7 @@ fn secure_nginx(folder: &Path, inside: &Authority, clients: &Authority, listen: 
 fn before(folder: &Path, inside: &Authority, endpoint: &str, pool: &str) -> Teal {
     std::fs::write(Teal::beside(folder).join("ca.crt"), &inside.pem).unwrap();
     let rest = format!(
-        "services:\n  shop:\n    pools: {{ blue: {{ endpoints: '{endpoint}', {pool} }} }}\n    health: {{ path: /, interval: 100ms }}\n"
+        "services:\n  shop:\n    pools: {{ blue: {{ endpoints: '{endpoint}', {pool} }} }}\n    health: {{ path: /, interval: 100ms, timeout: 10s, unhealthy_after: 50 }}\n"
     );
     Teal::start(folder, &rest)
 }
