@@ -142,7 +142,7 @@ fn no_connection_gets_more_streams_than_it_allows_and_further_ones_are_opened() 
 fn an_upstream_that_restarts_gracefully_costs_no_request() {
     let upstream = Http2::plain("blue");
     // Time enough for a busy machine; what counts is that no request fails.
-    let teal = before(&upstream.pool(H2), "timeouts: { connect: 10s }, retry: { attempts: 3 }");
+    let teal = before(&upstream.pool(H2), "timeouts: { connect: 10s }\nretry: { attempts: 3 }");
     let (stop, served) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         for number in 0..4 {
