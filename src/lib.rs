@@ -125,6 +125,7 @@
 //! | [`domain::balance`] | which endpoint of a pool |
 //! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
 //! | [`domain::network`] | sets of IP networks |
+//! | [`domain::outcome`] | what an attempt turned out to be |
 //! | [`domain::placement`] | which worker takes a fresh connection |
 //! | [`domain::proxy_protocol`] | the PROXY protocol, read and written |
 //! | [`domain::retry`] | what may be sent again, and how often |

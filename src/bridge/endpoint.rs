@@ -1,21 +1,22 @@
-//! The live state of one endpoint: where it is, whether it is healthy, how busy it is.
+//! The live state of one endpoint: where it is, what stands against giving it requests, how busy it is.
 //!
 //! It outlives the table it was first named in: the publisher hands the same `Endpoint` to every table as long as
 //! pool, address and target stay the same, so a reload loses neither health nor in-flight counts. A name with several
 //! targets makes several endpoints; one that was never found makes one without a target.
 //!
-//! Invariants: an endpoint never moves: another target is another endpoint; `retired` is set once, when no table names
-//! the endpoint any more, and never cleared.
+//! Invariants: an endpoint never moves: another target is another endpoint; each [`Obstacle`] has one owner, who alone
+//! sets and clears it; `retired` is set once, when no table names the endpoint any more, and never cleared.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::config::settings::{Address, Place};
+use crate::domain::outcome::Outcome;
 
 /// Where to connect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +36,8 @@ pub struct Endpoint {
     pub id: u64,
     target: Option<Target>,
     health: AtomicU8,
+    obstacles: AtomicU32,
+    bad_in_a_row: AtomicU32,
     retired: AtomicBool,
     in_flight: PerWorker<Tally>,
     connections: AtomicUsize,
@@ -69,6 +72,52 @@ pub enum Health {
     Unhealthy = 2,
 }
 
+/// What stands against giving an endpoint requests; there may be several at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Obstacle {
+    /// Its name was never found: there is nowhere to send a request.
+    Unresolved,
+    /// It failed its health checks.
+    Unhealthy,
+    /// It says that it runs something else than the pool is for.
+    WrongVersion,
+    /// Its own results took it out.
+    Ejected,
+    /// Its breaker is open.
+    BreakerOpen,
+    /// It is being taken out of use by an order.
+    Draining,
+}
+
+impl Obstacle {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Obstacle; 6] = [
+        Obstacle::Unresolved,
+        Obstacle::Unhealthy,
+        Obstacle::WrongVersion,
+        Obstacle::Ejected,
+        Obstacle::BreakerOpen,
+        Obstacle::Draining,
+    ];
+
+    /// Its name in status, metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Obstacle::Unresolved => "unresolved",
+            Obstacle::Unhealthy => "unhealthy",
+            Obstacle::WrongVersion => "wrong_version",
+            Obstacle::Ejected => "ejected",
+            Obstacle::BreakerOpen => "breaker_open",
+            Obstacle::Draining => "draining",
+        }
+    }
+
+    const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
 impl Endpoint {
     /// A new endpoint. What needs no looking up is its own target.
     pub fn new(id: u64, address: Address, workers: usize) -> Endpoint {
@@ -78,10 +127,13 @@ impl Endpoint {
 
     /// A new endpoint where its name was found; `None` while it never was.
     pub fn found(id: u64, address: Address, target: Option<Target>, workers: usize) -> Endpoint {
+        let obstacles = if target.is_some() { 0 } else { Obstacle::Unresolved.bit() };
         Endpoint {
             id,
             address,
             target,
+            obstacles: AtomicU32::new(obstacles),
+            bad_in_a_row: AtomicU32::new(0),
             health: AtomicU8::new(Health::Unknown as u8),
             retired: AtomicBool::new(false),
             in_flight: PerWorker::new(workers),
@@ -117,11 +169,54 @@ impl Endpoint {
     /// Set by the health checker only.
     pub fn set_health(&self, health: Health) {
         self.health.store(health as u8, Relaxed);
+        self.obstruct(Obstacle::Unhealthy, health == Health::Unhealthy);
     }
 
-    /// May it be given a request? Not where there is nowhere to send it.
+    /// Puts an obstacle up or takes it away; true if that changed anything. Called by the obstacle's owner only.
+    pub fn obstruct(&self, obstacle: Obstacle, stands: bool) -> bool {
+        let before = match stands {
+            true => self.obstacles.fetch_or(obstacle.bit(), Relaxed),
+            false => self.obstacles.fetch_and(!obstacle.bit(), Relaxed),
+        };
+        (before & obstacle.bit() != 0) != stands
+    }
+
+    /// What stands against giving it requests now.
+    pub fn obstacles(&self) -> impl Iterator<Item = Obstacle> {
+        let standing = self.obstacles.load(Relaxed);
+        Obstacle::ALL.into_iter().filter(move |obstacle| standing & obstacle.bit() != 0)
+    }
+
+    /// May it be given a request?
     pub fn is_eligible(&self) -> bool {
-        self.target.is_some() && self.health() != Health::Unhealthy
+        self.obstacles.load(Relaxed) == 0
+    }
+
+    /// May it be given a request if this obstacle did not count?
+    pub fn is_eligible_despite(&self, obstacle: Obstacle) -> bool {
+        self.obstacles.load(Relaxed) & !obstacle.bit() == 0
+    }
+
+    /// Takes over what is known of another that is spoken to in another way, but is at the same place.
+    pub fn succeed(&self, other: &Endpoint) {
+        self.health.store(other.health.load(Relaxed), Relaxed);
+        self.obstacles.store(other.obstacles.load(Relaxed), Relaxed);
+        self.bad_in_a_row.store(other.bad_in_a_row.load(Relaxed), Relaxed);
+    }
+
+    /// An attempt of `worker` turned out like this at `now` (microseconds, see [`crate::clock`]).
+    pub fn turned_out(&self, _worker: usize, _now: u64, outcome: Outcome) {
+        if outcome.is_bad() {
+            self.bad_in_a_row.fetch_add(1, Relaxed);
+        } else if self.bad_in_a_row.load(Relaxed) != 0 {
+            // Read first: workers that only ever see good answers do not take the line from each other.
+            self.bad_in_a_row.store(0, Relaxed);
+        }
+    }
+
+    /// Bad outcomes since the last good one, over all workers.
+    pub fn bad_in_a_row(&self) -> u32 {
+        self.bad_in_a_row.load(Relaxed)
     }
 
     /// The count of requests that `worker` has in flight here.
@@ -178,6 +273,34 @@ impl fmt::Display for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::outcome::Failure;
+
+    #[test]
+    fn every_obstacle_stands_by_itself() {
+        let endpoint = Endpoint::new(1, "http://10.0.0.7:8080".parse().unwrap(), 1);
+        for obstacle in Obstacle::ALL {
+            assert!(endpoint.is_eligible(), "{obstacle:?}");
+            assert!(endpoint.obstruct(obstacle, true) && !endpoint.obstruct(obstacle, true));
+            assert_eq!(endpoint.obstacles().collect::<Vec<_>>(), [obstacle]);
+            assert!(!endpoint.is_eligible() && endpoint.is_eligible_despite(obstacle));
+            assert!(endpoint.obstruct(obstacle, false) && !endpoint.obstruct(obstacle, false));
+        }
+        endpoint.obstruct(Obstacle::Ejected, true);
+        endpoint.set_health(Health::Unhealthy);
+        assert!(!endpoint.is_eligible_despite(Obstacle::Ejected) && !endpoint.is_eligible_despite(Obstacle::Unhealthy));
+        endpoint.set_health(Health::Healthy);
+        assert_eq!(endpoint.obstacles().collect::<Vec<_>>(), [Obstacle::Ejected]);
+    }
+
+    #[test]
+    fn one_good_outcome_ends_a_row_of_bad_ones() {
+        let endpoint = Endpoint::new(1, "http://10.0.0.7:8080".parse().unwrap(), 1);
+        let answered = |status| Outcome::Answered { status, latency: 1 };
+        for (outcome, row) in [(answered(500), 1), (Outcome::Failed(Failure::Reset), 2), (answered(404), 0)] {
+            endpoint.turned_out(0, 0, outcome);
+            assert_eq!(endpoint.bad_in_a_row(), row);
+        }
+    }
 
     #[test]
     fn an_endpoint_says_where_it_was_found() {

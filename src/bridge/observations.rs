@@ -153,48 +153,6 @@ fn add(sum: &mut Units, more: Units) {
     sum.bad = sum.bad.saturating_add(more.bad);
 }
 
-/// Why an attempt failed before its answer was complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Failure {
-    /// No endpoint could be given the request.
-    NoEndpoint,
-    /// The connection could not be opened.
-    Connect,
-    /// The connection broke before the response head.
-    Reset,
-    /// No response head in time.
-    Timeout,
-    /// The response was cut off.
-    Truncated,
-    /// What came is not a response, or says where it ends in two ways.
-    Malformed,
-}
-
-impl Failure {
-    /// All kinds, in the order of their numbers.
-    pub const ALL: [Failure; 6] = [
-        Failure::NoEndpoint,
-        Failure::Connect,
-        Failure::Reset,
-        Failure::Timeout,
-        Failure::Truncated,
-        Failure::Malformed,
-    ];
-
-    /// The kind's name in metrics and logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Failure::NoEndpoint => "no_endpoint",
-            Failure::Connect => "connect",
-            Failure::Reset => "reset",
-            Failure::Timeout => "timeout",
-            Failure::Truncated => "truncated",
-            Failure::Malformed => "malformed",
-        }
-    }
-}
-
 /// What one worker saw of one pool since the process began, judged or not.
 #[derive(Debug)]
 pub struct PoolTally {

@@ -311,7 +311,7 @@ impl Live {
         for ((address, target), endpoint) in &mut self.endpoints {
             *next_endpoint += 1;
             let successor = Endpoint::found(*next_endpoint, address.clone(), target.clone(), workers);
-            successor.set_health(endpoint.health());
+            successor.succeed(endpoint);
             endpoint.retire();
             *endpoint = Arc::new(successor);
         }

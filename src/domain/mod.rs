@@ -7,6 +7,7 @@ pub mod analysis;
 pub mod balance;
 pub mod forwarded;
 pub mod network;
+pub mod outcome;
 pub mod placement;
 pub mod proxy_protocol;
 pub mod retry;

@@ -5,8 +5,8 @@
 //!
 //! Invariant: after every fault the client knows whose fault it was.
 
-use crate::bridge::observations::Failure;
 use crate::bridge::table::Unrouted;
+use crate::domain::outcome::Failure;
 use crate::proxy::head::Fields;
 
 /// Why there is no upstream answer.

@@ -9,7 +9,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use crate::bridge::observations::Failure;
+use crate::domain::outcome::Failure;
 use crate::proxy::buffer::Buffers;
 use crate::proxy::error::Fault;
 use crate::proxy::head::{Fields, ResponseHead};

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::bridge::endpoint::Endpoint;
-use crate::bridge::observations::Failure;
 use crate::bridge::table::Assignment;
+use crate::clock;
 use crate::config::settings::Protocol;
+use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::retry;
 use crate::proxy::connection::Client;
 use crate::proxy::error::Fault;
@@ -126,7 +127,10 @@ async fn reach(
     dial.reach(worker).await.map_err(|error| {
         tracing::debug!(%endpoint, %error, "connect failed");
         let failure = match Unopened::of(&error) {
-            Unopened::Failed => Failure::Connect,
+            Unopened::Failed => {
+                endpoint.turned_out(worker.index, clock::now().0, Outcome::Failed(Failure::Connect));
+                Failure::Connect
+            }
             Unopened::Full => Failure::NoEndpoint,
             Unopened::Exhausted => return Setback::Exhausted,
         };

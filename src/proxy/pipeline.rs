@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::bridge::endpoint::Endpoint;
-use crate::bridge::observations::Failure;
 use crate::bridge::table::{Destination, Pool, Reason};
 use crate::clock;
 use crate::config::settings::{self, SplitBy};
 use crate::domain::forwarded::{self, Hop, Origin};
+use crate::domain::outcome::Failure;
 use crate::domain::route::{self, Action, Redirect, RequestView, Scheme, Vars};
 use crate::domain::{balance, retry, split};
 use crate::proxy::access::{Line, Logged};

@@ -17,11 +17,12 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::bridge::endpoint::Endpoint;
-use crate::bridge::observations::{Cell as ObservedCell, Failure, PoolTally};
+use crate::bridge::observations::{Cell as ObservedCell, PoolTally};
 use crate::bridge::table::{Pool, Service};
 use crate::clock::{self, Micros};
 use crate::config::settings::{self, Timeouts};
 use crate::domain::analysis::MARKS;
+use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::route::{Route, Vars};
 use crate::proxy::connection::Waiter;
 use crate::proxy::worker::{Snapshot, Worker};
@@ -218,6 +219,11 @@ impl Entry {
         }
     }
 
+    /// Tells everybody who keeps count of the endpoint or the pool by their outcomes.
+    fn report(&mut self, worker: usize, now: Micros, outcome: Outcome) {
+        self.endpoint.turned_out(worker, now.0, outcome);
+    }
+
     fn settle(&mut self, worker: usize, bad: bool) {
         if self.place.judged && !self.settled {
             self.place.cell(worker).settled(bad);
@@ -271,6 +277,7 @@ impl Attempt {
         let (worker, now) = (self.worker.index, clock::now());
         self.with(|entry| {
             let age = now.since(entry.dispatched);
+            entry.report(worker, now, Outcome::Answered { status, latency: age });
             let tally = entry.place.tally(worker);
             tally.classes[usize::from(status / 100).clamp(1, 5) - 1].add(1);
             if status >= 500 {
@@ -335,6 +342,7 @@ impl Attempt {
         let worker = self.worker.index;
         self.with(|entry| {
             entry.place.tally(worker).failures[failure as usize].add(1);
+            entry.report(worker, clock::now(), Outcome::Failed(failure));
             entry.settle(worker, true);
         });
     }

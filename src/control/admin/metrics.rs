@@ -12,7 +12,7 @@ use prometheus::{Error, TextEncoder};
 
 use crate::bridge::admission::{Abuse, Closed, Pause, Refusal};
 use crate::bridge::counters::{PerWorker, Tally};
-use crate::bridge::observations::{Failure, PoolTally, latency_of};
+use crate::bridge::observations::{PoolTally, latency_of};
 use crate::bridge::roster::Roster;
 use crate::bridge::table::{Plane, Service, Table, WorkerTally};
 use crate::bridge::tls::{Failure as Failed, Handshakes};
@@ -20,6 +20,7 @@ use crate::config::settings::tls::Identity;
 use crate::control::admin::wire::CLASSES;
 use crate::control::controller::Controller;
 use crate::control::discovery::Known;
+use crate::domain::outcome::Failure;
 use crate::domain::stats::histogram;
 use crate::telemetry::names;
 

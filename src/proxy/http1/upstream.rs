@@ -10,9 +10,9 @@
 use std::task::{Context, Poll, ready};
 
 use crate::bridge::endpoint::{Endpoint, Slot};
-use crate::bridge::observations::Failure;
 use crate::clock::{self, Micros};
 use crate::config::settings;
+use crate::domain::outcome::Failure;
 use crate::proxy::buffer::{Buffer, Buffers, LARGE, SMALL};
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Upload};

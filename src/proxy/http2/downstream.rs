@@ -17,7 +17,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 use http::header::HeaderValue;
 
-use crate::bridge::observations::Failure;
+use crate::domain::outcome::Failure;
 use crate::proxy::connection::{Client, Waiter};
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Exchange, Upload};

@@ -18,8 +18,8 @@ use h2::{Reason, RecvStream, SendStream};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
-use crate::bridge::observations::Failure;
 use crate::clock::{self, Micros};
+use crate::domain::outcome::Failure;
 use crate::proxy::buffer::{Buffers, SMALL};
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Upload};

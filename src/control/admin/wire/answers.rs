@@ -3,7 +3,6 @@
 //! Invariant: every number is finite, since JSON has no other.
 
 use crate::bridge::endpoint::Health;
-use crate::bridge::observations::Failure;
 use crate::clock;
 use crate::config::settings::Guard;
 use crate::control::admin::wire::{
@@ -11,6 +10,7 @@ use crate::control::admin::wire::{
     PoolStatus, Reloaded, Rollout, ServiceStatus, Step,
 };
 use crate::control::{command, events, state};
+use crate::domain::outcome::Failure;
 use crate::domain::rollout::machine::{self, Cause, End, Phase};
 use crate::domain::rollout::plan;
 
