@@ -1,4 +1,4 @@
-//! Drills: the real binary against real peers (nginx, HAProxy, curl, OpenSSL, wrk, Python, Node), on loopback.
+//! Drills: the real binary against real peers (nginx, HAProxy, curl, OpenSSL, wrk, h2load, Python, Node), on loopback.
 //!
 //! Each drill has a short form, which is the test, and a full form for the record, which prints its figures:
 //! `TEAL_DRILL=full cargo test --release --features peers --test peers -- --nocapture --test-threads=1`.
@@ -18,6 +18,7 @@ mod grpc;
 mod http2;
 mod kill9;
 mod reload;
+mod resilience;
 mod sigterm;
 mod support;
 mod swaps;

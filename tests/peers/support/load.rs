@@ -66,6 +66,16 @@ impl Record {
     pub fn is_good(&self) -> bool {
         matches!(self.outcome, Outcome::Good(_))
     }
+
+    /// It began and did not end.
+    pub fn is_cut(&self) -> bool {
+        matches!(self.outcome, Outcome::Broken(Broken::Cut(_)))
+    }
+
+    /// It was under way at some time of these.
+    pub fn was_open(&self, from: Duration, to: Duration) -> bool {
+        self.sent <= to && self.done >= from
+    }
 }
 
 impl fmt::Display for Record {
@@ -85,6 +95,22 @@ pub struct Shape {
     pub reconnects: bool,
 }
 
+/// What the requests of each connection are.
+#[derive(Clone, Copy)]
+pub struct Mix {
+    /// Of ten requests so many are POSTs.
+    pub posts: u32,
+    /// After so many a connection has done its part.
+    pub turns: u32,
+}
+
+impl Default for Mix {
+    fn default() -> Mix {
+        // The share of writes that the published comparison has.
+        Mix { posts: 3, turns: u32::MAX }
+    }
+}
+
 /// Load under way.
 pub struct Load {
     pub origin: Origin,
@@ -95,18 +121,28 @@ pub struct Load {
 impl Load {
     /// Starts to ask `address`.
     pub fn start(address: SocketAddr, shape: Shape) -> Load {
+        Load::of(address, shape, Mix::default())
+    }
+
+    /// The same with requests of this mix.
+    pub fn of(address: SocketAddr, shape: Shape, mix: Mix) -> Load {
         let (origin, stop) = (Origin::now(), Arc::new(AtomicBool::new(false)));
         let start = |index| {
             let stop = Arc::clone(&stop);
-            std::thread::spawn(move || one(address, shape, index, origin, &stop))
+            std::thread::spawn(move || one(address, shape, mix, index, origin, &stop))
         };
         let threads = (1..=shape.connections).map(start).collect();
         Load { origin, stop, threads }
     }
 
     /// Ends it and returns all records.
-    pub fn stop(mut self) -> Vec<Record> {
+    pub fn stop(self) -> Vec<Record> {
         self.stop.store(true, Relaxed);
+        self.finish()
+    }
+
+    /// Waits until every connection has had its turns, and returns all records.
+    pub fn finish(mut self) -> Vec<Record> {
         self.threads.drain(..).flat_map(|thread| thread.join().expect("a load thread does not panic")).collect()
     }
 }
@@ -117,11 +153,11 @@ impl Drop for Load {
     }
 }
 
-fn one(address: SocketAddr, shape: Shape, index: u64, origin: Origin, stop: &AtomicBool) -> Vec<Record> {
+fn one(address: SocketAddr, shape: Shape, mix: Mix, index: u64, origin: Origin, stop: &AtomicBool) -> Vec<Record> {
     let mut records = Vec::new();
     let mut client = None;
     let first = origin.instant + shape.pace.mul_f64(index as f64 / shape.connections as f64);
-    for turn in 0u32.. {
+    for turn in 0..mix.turns {
         let due = first + shape.pace * turn;
         if let Some(early) = due.checked_duration_since(Instant::now()) {
             super::pace(early);
@@ -130,8 +166,8 @@ fn one(address: SocketAddr, shape: Shape, index: u64, origin: Origin, stop: &Ato
             break;
         }
         let id = index << 32 | u64::from(turn);
-        // The share of writes that the published comparison has.
-        let post = turn % 10 < 3;
+        // Mixed at every moment: connections ask in step.
+        let post = (index + u64::from(turn)) % 10 < u64::from(mix.posts);
         let sent = origin.elapsed();
         let result = ask(&mut client, address, id, post);
         let done = origin.elapsed();
@@ -140,7 +176,7 @@ fn one(address: SocketAddr, shape: Shape, index: u64, origin: Origin, stop: &Ato
             client = None;
         }
         let outcome = match result {
-            Ok(answer) => judge(&answer, id),
+            Ok(answer) => judge(answer.status, &answer.body, id),
             Err(broken) => Outcome::Broken(broken),
         };
         if matches!(outcome, Outcome::Broken(Broken::Refused(_))) {
@@ -168,13 +204,14 @@ fn ask(client: &mut Option<Client>, address: SocketAddr, id: u64, post: bool) ->
     }
 }
 
-fn judge(answer: &Answer, id: u64) -> Outcome {
-    let text = answer.text();
+/// What an answer to request `id` is worth.
+pub fn judge(status: u16, body: &[u8], id: u64) -> Outcome {
+    let text = String::from_utf8_lossy(body);
     let mut words = text.split(' ');
     let (pool, said, padding) = (words.next().unwrap_or_default(), words.next(), words.next());
     let whole = said == Some(&id.to_string()) && padding.is_some_and(|padding| padding.len() == PADDING);
-    match answer.status == 200 && whole {
+    match status == 200 && whole {
         true => Outcome::Good(pool.to_owned()),
-        false => Outcome::Wrong(format!("{} {:.200}", answer.status, text)),
+        false => Outcome::Wrong(format!("{status} {text:.200}")),
     }
 }

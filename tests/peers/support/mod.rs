@@ -1,12 +1,21 @@
 //! What the drills share: processes that die with their owner, a client that tells failures apart, load, peers.
 
+pub mod account;
+pub mod balancer;
 pub mod client;
 pub mod curl;
+pub mod faulty;
+pub mod hammer;
+#[allow(dead_code, reason = "the end-to-end tests use the rest of it")]
+#[path = "../../it/support/http2.rs"]
+pub mod http2;
 pub mod load;
 pub mod nginx;
 pub mod process;
 pub mod python;
+pub mod scene;
 pub mod slow;
+pub mod streams;
 pub mod teal;
 
 use std::net::{SocketAddr, TcpListener};

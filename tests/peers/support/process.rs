@@ -1,7 +1,7 @@
 //! A child process that is gone when its owner is.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::time::Duration;
 
 use super::until;
@@ -15,6 +15,11 @@ impl Process {
     /// Starts `command`.
     pub fn start(command: &mut Command) -> Process {
         Process { child: command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}")) }
+    }
+
+    /// Its standard input and output; the command must have asked for both.
+    pub fn pipes(&mut self) -> (ChildStdin, ChildStdout) {
+        (self.child.stdin.take().unwrap(), self.child.stdout.take().unwrap())
     }
 
     /// Sends a signal by name, such as `TERM`.

@@ -72,6 +72,23 @@ impl Teal {
         });
     }
 
+    /// A second process of the same configuration, with addresses and a state of its own.
+    pub fn successor(&self) -> Teal {
+        let (listen, admin) = (free_address(), free_address());
+        let folder = self.folder.join("next");
+        for name in ["etc", "logs", "state"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        let file = folder.join("etc/teal.yaml");
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        let text = text.replace(&self.admin.to_string(), &admin.to_string());
+        std::fs::write(&file, text.replace(&self.listen.to_string(), &listen.to_string())).unwrap();
+        let process = spawn(&folder, &file);
+        let mut teal = Teal { listen, admin, file, folder, process };
+        teal.ready();
+        teal
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process.kill();
