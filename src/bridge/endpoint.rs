@@ -39,6 +39,7 @@ pub struct Endpoint {
     obstacles: AtomicU32,
     bad_in_a_row: AtomicU32,
     retired: AtomicBool,
+    cut: AtomicBool,
     in_flight: PerWorker<Tally>,
     connections: AtomicUsize,
 }
@@ -136,6 +137,7 @@ impl Endpoint {
             bad_in_a_row: AtomicU32::new(0),
             health: AtomicU8::new(Health::Unknown as u8),
             retired: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
             in_flight: PerWorker::new(workers),
             connections: AtomicUsize::new(0),
         }
@@ -195,6 +197,34 @@ impl Endpoint {
     /// May it be given a request if this obstacle did not count?
     pub fn is_eligible_despite(&self, obstacle: Obstacle) -> bool {
         self.obstacles.load(Relaxed) & !obstacle.bit() == 0
+    }
+
+    /// Taken out of use, or put into use again. Called by the publisher only.
+    pub fn drain(&self, drained: bool) {
+        if !drained {
+            self.cut.store(false, Relaxed);
+        }
+        self.obstruct(Obstacle::Draining, drained);
+    }
+
+    /// It is out of use by an order: it gets no request, not even one that was on its way here.
+    pub fn is_draining(&self) -> bool {
+        self.obstacles.load(Relaxed) & Obstacle::Draining.bit() != 0
+    }
+
+    /// Idle connections to it serve nobody any more.
+    pub fn is_leaving(&self) -> bool {
+        self.is_retired() || self.is_draining()
+    }
+
+    /// The deadline of its drain has passed: what is in flight here is cut.
+    pub fn cut(&self) {
+        self.cut.store(true, Relaxed);
+    }
+
+    /// See [`Endpoint::cut`].
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Relaxed)
     }
 
     /// Takes over what is known of another that is spoken to in another way, but is at the same place.

@@ -60,6 +60,8 @@ pub struct WorkerTally {
     pub requests: Tally,
     /// Requests that no service claimed, or that were refused before routing.
     pub refused: Tally,
+    /// Requests that were cut because their endpoint or the process had no more time for them.
+    pub cut: Tally,
     /// Handshakes of TLS.
     pub handshakes: Handshakes,
     /// Access log lines dropped because the log could not keep up.

@@ -20,6 +20,7 @@ use crate::config::settings::{self, Address, Resolve, Settings};
 use crate::control::materials::Materials;
 use crate::control::state::ServiceState;
 use crate::domain::analysis::Marks;
+use crate::domain::drain::Orders;
 use crate::domain::proxy_protocol::Version;
 use crate::domain::route::{Claim, Router};
 use crate::domain::split::{self, Share, Slot};
@@ -38,6 +39,8 @@ struct Inner {
     /// Where names are, as far as discovery knows.
     found: HashMap<Address, Vec<SocketAddr>>,
     pools: HashMap<(String, String), Live>,
+    /// What is out of use, by service: an endpoint that is found later begins so.
+    drained: HashMap<String, Orders>,
     materials: Arc<Materials>,
 }
 
@@ -110,6 +113,7 @@ impl Publisher {
         });
         let services: Vec<_> = services.collect();
         retire(&mut inner, &services);
+        inner.drained.retain(|name, _| services.iter().any(|service| service.settings.name == *name));
         inner.found.retain(|address, _| services.iter().any(|service| names(&service.settings, address)));
         self.store(&mut inner, Arc::new(router), services, settings.client.clone())
     }
@@ -204,6 +208,20 @@ impl Publisher {
         Some(self.replace(&mut inner, &before, index, service))
     }
 
+    /// Takes endpoints of a service out of use, and puts all others into it. The table is published once more as it is: who
+    /// has taken that up gives no request to what is out of use. `None` if there is no such service.
+    pub fn drain(&self, name: &str, orders: &Orders) -> Option<u64> {
+        let mut inner = self.lock();
+        let before = self.plane.table.load_full();
+        let (_, known) = find(&before, name)?;
+        inner.drained.insert(name.to_owned(), orders.clone());
+        for pool in &known.pools {
+            let covered = |endpoint: &Endpoint| orders.cover(&pool.name, &endpoint.address.to_string());
+            pool.endpoints.iter().for_each(|endpoint| endpoint.drain(covered(endpoint)));
+        }
+        Some(self.store(&mut inner, Arc::clone(&before.router), before.services.clone(), before.client.clone()))
+    }
+
     /// The epoch that is published for a service.
     pub fn epoch(&self, name: &str) -> Option<u64> {
         find(&self.plane.table.load(), name).map(|(_, service)| service.epoch)
@@ -221,6 +239,7 @@ impl Publisher {
         state: &ServiceState,
         known: Option<&Service>,
     ) -> Service {
+        inner.drained.insert(settings.name.clone(), state.drained.clone());
         let pools: Vec<_> = settings
             .pools
             .iter()
@@ -255,7 +274,7 @@ impl Publisher {
 
     fn pool(&self, inner: &mut Inner, service: &str, pool: &settings::Pool, rolled_back: bool) -> Pool {
         let workers = self.workers;
-        let Inner { pools, next_endpoint, materials, found, .. } = inner;
+        let Inner { pools, next_endpoint, materials, found, drained, .. } = inner;
         let (connector, protocol) = (materials.connector(service, &pool.name), pool.protocol);
         let terms = Terms { protocol, connector: connector.clone(), proxy_protocol: pool.proxy_protocol };
         let live = pools.entry((service.to_owned(), pool.name.clone())).or_insert_with(|| Live {
@@ -272,7 +291,11 @@ impl Publisher {
             });
             Arc::clone(known)
         };
-        let endpoints = wanted.into_iter().map(endpoint).collect();
+        let endpoints: Vec<_> = wanted.into_iter().map(endpoint).collect();
+        let orders = drained.entry(service.to_owned()).or_default();
+        for endpoint in &endpoints {
+            endpoint.drain(orders.cover(&pool.name, &endpoint.address.to_string()));
+        }
         let (name, tally, proxy_protocol) = (pool.name.clone(), Arc::clone(&live.tally), pool.proxy_protocol);
         Pool { name, rolled_back, endpoints, protocol, connector, proxy_protocol, tally }
     }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::domain::drain::Orders;
 use crate::domain::rollout::machine::{Rollout, UnixMillis};
 use crate::domain::split::Share;
 
@@ -20,6 +21,8 @@ pub struct ServiceState {
     pub salt: u64,
     /// Pools that were rolled back and not deployed again: QA overrides to them are off.
     pub rolled_back: BTreeSet<String>,
+    /// What is out of use by an order.
+    pub drained: Orders,
     /// The rollout under way.
     pub rollout: Option<Rollout>,
     /// Who made the last change: a user, or `teal` itself.
@@ -46,6 +49,7 @@ impl ServiceState {
             epoch: 0,
             salt: 0,
             rolled_back: BTreeSet::new(),
+            drained: Orders::default(),
             rollout: None,
             changed_by: changed_by.to_owned(),
             changed_at,

@@ -5,6 +5,7 @@
 
 pub mod analysis;
 pub mod balance;
+pub mod drain;
 pub mod forwarded;
 pub mod network;
 pub mod outcome;

@@ -51,6 +51,9 @@ pub enum Fault {
     /// This proxy has all the requests it may have, or no resources left.
     #[error("too many requests at once")]
     Overloaded,
+    /// Where it was sent is being taken out of use, and the time for that is over.
+    #[error("the upstream is being taken out of use")]
+    Drained,
     /// The upstream failed.
     #[error("{}", upstream_text(*.0))]
     Upstream(Failure),
@@ -81,7 +84,7 @@ impl Fault {
             Fault::LargeHead => 431,
             Fault::Coding | Fault::NoSwitch => 501,
             Fault::Version => 505,
-            Fault::Overloaded | Fault::Upstream(Failure::NoEndpoint) => 503,
+            Fault::Overloaded | Fault::Drained | Fault::Upstream(Failure::NoEndpoint) => 503,
             Fault::Upstream(Failure::Timeout) => 504,
             Fault::Upstream(_) => 502,
         }
@@ -102,7 +105,15 @@ impl Fault {
 
     /// True for requests that were refused before they belonged to any service.
     pub fn is_refusal(self) -> bool {
-        !matches!(self, Fault::Upstream(_) | Fault::BrokenBody | Fault::TooSlow | Fault::LargeBody | Fault::NoSwitch)
+        !matches!(
+            self,
+            Fault::Upstream(_)
+                | Fault::BrokenBody
+                | Fault::TooSlow
+                | Fault::LargeBody
+                | Fault::NoSwitch
+                | Fault::Drained
+        )
     }
 
     /// The body: what went wrong, and the request's id for whoever asks in the logs.

@@ -45,7 +45,7 @@ pub enum Broken {
     Unsent,
     /// The upstream failed.
     Upstream(Failure),
-    /// The client failed: nobody else's fault.
+    /// The client failed, or an order cut the attempt: not the upstream's fault.
     Client(Fault),
 }
 
@@ -132,8 +132,11 @@ impl Exchange {
             return Poll::Ready(Err(broken));
         }
         if self.attempt.is_expired() {
-            let slow_client = self.attempt.blames_client();
-            let broken = if slow_client { Broken::Client(Fault::TooSlow) } else { Broken::Upstream(Failure::Timeout) };
+            let broken = match (self.attempt.is_cut(), self.attempt.blames_client()) {
+                (true, _) => Broken::Client(Fault::Drained),
+                (false, true) => Broken::Client(Fault::TooSlow),
+                (false, false) => Broken::Upstream(Failure::Timeout),
+            };
             return Poll::Ready(Err(broken));
         }
         match &mut self.wire {
@@ -233,7 +236,7 @@ impl Exchange {
 
     /// The upstream broke off or took too long; the client is told by the way its answer ends.
     pub fn fail(self, failure: Failure) {
-        if !self.attempt.blames_client() {
+        if !self.attempt.blames_client() && !self.attempt.is_cut() {
             self.attempt.fail(failure);
         }
         self.wire.discard(&self.worker.buffers);

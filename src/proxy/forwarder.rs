@@ -64,7 +64,10 @@ pub async fn send<D: Downstream>(
     let mut stale = 0;
     loop {
         let reached = reach(worker, request, place, endpoint, down.client()).await?;
-        if !worker.is_current(&place.snapshot) && !still_allowed(worker, place, assignment) {
+        let is_current = worker.is_current(&place.snapshot);
+        if endpoint.is_draining()
+            || !is_current && (endpoint.is_retired() || !still_allowed(worker, place, assignment))
+        {
             worker.connections.give_back(reached);
             return Err(Setback::TableMoved);
         }

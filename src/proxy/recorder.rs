@@ -123,6 +123,8 @@ struct Entry {
     /// The next byte of the answer is the upstream's to send.
     waiting: bool,
     expired: bool,
+    /// Expired by an order, which is nobody's fault.
+    cut: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -166,11 +168,16 @@ impl InFlight {
         self.len() == 0
     }
 
-    /// Books what passed a mark and wakes what passed a deadline.
-    pub fn sweep(&self, worker: usize, now: Micros) {
+    /// Books what passed a mark, wakes what passed a deadline, and cuts what is at an endpoint that was cut off; how many.
+    pub fn sweep(&self, worker: usize, now: Micros) -> u64 {
+        let mut cut = 0;
         for (_, entry) in self.0.borrow_mut().iter_mut() {
-            entry.sweep(worker, now);
+            match entry.endpoint.is_cut() {
+                true => cut += u64::from(entry.cut()),
+                false => entry.sweep(worker, now),
+            }
         }
+        cut
     }
 }
 
@@ -195,11 +202,24 @@ impl Entry {
             }
         }
         if now > self.deadline.min(self.last_call) && !self.expired {
-            self.expired = true;
             self.upload.client_failed = self.upload.waiting;
-            let unread = matches!(self.phase, Phase::Body(_)) && !self.waiting;
-            if unread { self.waiter.give_up() } else { self.waiter.wake() }
+            self.expire();
         }
+    }
+
+    fn expire(&mut self) {
+        self.expired = true;
+        let unread = matches!(self.phase, Phase::Body(_)) && !self.waiting;
+        if unread { self.waiter.give_up() } else { self.waiter.wake() }
+    }
+
+    /// Ends it by an order; true the first time.
+    fn cut(&mut self) -> bool {
+        if std::mem::replace(&mut self.cut, true) {
+            return false;
+        }
+        self.expire();
+        true
     }
 
     /// Books the marks that are decided at this age: all of them once the head is there, else those passed.
@@ -264,6 +284,7 @@ impl Attempt {
             moved: false,
             waiting: false,
             expired: false,
+            cut: false,
             place,
             endpoint,
         };
@@ -320,6 +341,16 @@ impl Attempt {
     /// Past a timeout? The sweep decides; the client's task asks when it is woken.
     pub fn is_expired(&self) -> bool {
         self.with(|entry| entry.expired)
+    }
+
+    /// It was cut by an order, which is nobody's fault.
+    pub fn is_cut(&self) -> bool {
+        self.with(|entry| entry.cut)
+    }
+
+    /// Whom the sweep wakes.
+    pub fn waiter(&self) -> Rc<Waiter> {
+        self.with(|entry| Rc::clone(&entry.waiter))
     }
 
     /// The connection became a tunnel: good for the judge, in flight until it closes.

@@ -6,6 +6,7 @@
 //! Invariant: nothing is tunnelled before the upstream itself answered 101.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -58,9 +59,20 @@ pub async fn run(client: Side, tunnel: Tunnel) {
     tokio::select! {
         copied = copy => drop(copied),
         () = silence(&moved) => {}
+        () = cut(&attempt) => {}
     }
     attempt.complete();
     let _ = tokio::time::timeout(FAREWELL, down.shutdown()).await;
+}
+
+/// Returns once the attempt is cut by an order.
+async fn cut(attempt: &Attempt) {
+    let waiter = attempt.waiter();
+    poll_fn(|cx| {
+        waiter.register(cx.waker());
+        if attempt.is_cut() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 async fn silence(moved: &Cell<Micros>) {

@@ -5,7 +5,7 @@
 //! the server closed shows by its readiness, before a byte of a request is written. Over HTTP/2 requests share
 //! connections; see [`crate::proxy::http2::lane`]. Which of the two it is says the pool, or by ALPN the endpoint.
 //!
-//! Invariant: a connection that is not quiet is never used, and one of a retired endpoint never kept.
+//! Invariant: a connection that is not quiet is never used, and one of an endpoint that leaves never kept.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -243,7 +243,7 @@ impl Connections {
 
     /// Puts a clean connection back, or drops it: one too many, or its endpoint is gone.
     pub fn put(&self, mut connection: Box<Connection>) {
-        if connection.endpoint().is_retired() || connection.is_private {
+        if connection.endpoint().is_leaving() || connection.is_private {
             return;
         }
         let mut lists = self.idle.borrow_mut();
@@ -268,12 +268,19 @@ impl Connections {
         Rc::clone(lanes.entry(endpoint.id).or_insert_with(|| Rc::new(Lane::new(endpoint))))
     }
 
+    /// Closes what is idle towards endpoints that are gone or out of use; what is busy closes after its request.
+    pub fn let_go(&self) {
+        let stays = |list: &Idle| list.first().is_some_and(|connection| !connection.endpoint().is_leaving());
+        self.idle.borrow_mut().retain(|_, list| stays(list));
+        self.lanes.borrow().values().for_each(|lane| lane.let_go());
+    }
+
     /// Closes what died, was idle for too long, or belongs to an endpoint that is gone.
     pub fn sweep(&self, now: Micros) {
         self.idle.borrow_mut().retain(|_, list| {
             list.retain_mut(|connection| {
                 let expires = connection.idle_since.after(connection.keep.idle);
-                !connection.endpoint().is_retired() && now < expires && connection.is_quiet()
+                !connection.endpoint().is_leaving() && now < expires && connection.is_quiet()
             });
             !list.is_empty()
         });

@@ -150,7 +150,7 @@ async fn sweep(worker: Rc<Worker>) {
         if slept {
             worker.tally().lag.set(worker.lag.woken(now, pace, now.since(before)));
         }
-        worker.in_flight.sweep(worker.index, now);
+        worker.tally().cut.add(worker.in_flight.sweep(worker.index, now));
         without = if worker.in_flight.is_empty() { without + 1 } else { 0 };
         worker.quiet.set(without > QUIET_SWEEPS);
         if now.since(housekeeping) >= IDLE_SWEEP.as_micros() as u64 {
@@ -221,6 +221,7 @@ impl Worker {
         // The old snapshot is let go after the swap, outside the borrow.
         let old = self.snapshot.replace(Rc::new(Snapshot { table }));
         drop(old);
+        self.connections.let_go();
         self.plane.roster.report(self.index, version);
     }
 

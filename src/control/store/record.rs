@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::state::{Finished, ServiceState};
+use crate::domain::drain::Part;
 use crate::domain::rollout::machine::{Cause, End, Millis, Order, Phase, Rollout, UnixMillis};
 use crate::domain::rollout::plan::{OnInconclusive, Pause, Plan, Step};
 use crate::domain::split::Share;
@@ -71,9 +72,18 @@ struct StateRecord {
     epoch: u64,
     salt: u64,
     rolled_back: BTreeSet<String>,
+    /// Missing in what was written before there were drains.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    drained: Vec<PartRecord>,
     rollout: Option<RolloutRecord>,
     changed_by: String,
     changed_at: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PartRecord {
+    pool: String,
+    endpoint: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -154,6 +164,7 @@ impl From<&ServiceState> for StateRecord {
             epoch: state.epoch,
             salt: state.salt,
             rolled_back: state.rolled_back.clone(),
+            drained: state.drained.parts().map(PartRecord::from).collect(),
             rollout: state.rollout.as_ref().map(RolloutRecord::from),
             changed_by: state.changed_by.clone(),
             changed_at: state.changed_at.0,
@@ -176,10 +187,23 @@ impl TryFrom<StateRecord> for ServiceState {
             epoch: record.epoch,
             salt: record.salt,
             rolled_back: record.rolled_back,
+            drained: record.drained.into_iter().map(Part::from).collect(),
             rollout: record.rollout.map(Rollout::try_from).transpose()?,
             changed_by: record.changed_by,
             changed_at: UnixMillis(record.changed_at),
         })
+    }
+}
+
+impl From<&Part> for PartRecord {
+    fn from(part: &Part) -> PartRecord {
+        PartRecord { pool: part.pool.clone(), endpoint: part.endpoint.clone() }
+    }
+}
+
+impl From<PartRecord> for Part {
+    fn from(PartRecord { pool, endpoint }: PartRecord) -> Part {
+        Part { pool, endpoint }
     }
 }
 

@@ -135,6 +135,13 @@ impl Lane {
         error.raw_os_error().map_or_else(|| Some(io::Error::new(error.kind(), error.to_string())), same)
     }
 
+    /// Lets links of an endpoint that leaves take no more requests; each ends with its last.
+    pub fn let_go(&self) {
+        if self.endpoint.is_leaving() {
+            self.links.borrow().iter().for_each(|link| link.retire());
+        }
+    }
+
     /// Lets idle, silent and ended links go. False once the lane itself can go: its endpoint is gone.
     pub fn sweep(&self, now: Micros) -> bool {
         self.links.borrow_mut().retain(|link| link.sweep(now));

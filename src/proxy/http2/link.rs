@@ -207,7 +207,7 @@ impl Link {
     /// long, or its endpoint is gone.
     pub fn sweep(&self, now: Micros) -> bool {
         let is_idle = self.taken.get() == 0 && now >= self.idle_since.get().after(self.keep.idle);
-        if is_idle || self.endpoint.is_retired() || self.is_dead(now) {
+        if is_idle || self.endpoint.is_leaving() || self.is_dead(now) {
             self.retire();
         }
         !self.is_over()
