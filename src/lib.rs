@@ -75,6 +75,14 @@
 //! and the rollout is `promoted`. The judge's evidence is written every second ([`control::ledger`]), so that a
 //! restart neither forgets it nor spends alpha twice.
 //!
+//! # Life of a drain
+//!
+//! `teal drain shop blue http://10.0.0.11:8080` takes an endpoint out of use, or a whole pool. The order is durable
+//! first, then the endpoint gets an obstacle, and the table is published once more as it is: once every worker has
+//! taken that up, nothing new goes there. Idle connections to it close at once, busy ones after their request. The
+//! driver counts what is left, tells when it is over, and cuts it only at a deadline that the order named. Endpoints
+//! that a reload or the DNS took away leave in the same way.
+//!
 //! # Life of a rollback
 //!
 //! It begins with the judge, with `teal rollback` or with `teal abort`. Whoever begins it publishes first: the judge
@@ -123,6 +131,7 @@
 //! | `demo` | the embedded demo: two versions, users, a fault |
 //! | [`domain::analysis`] | the comparator, its findings and approvals |
 //! | [`domain::balance`] | which endpoint of a pool |
+//! | [`domain::drain`] | what is out of use by an order, and how such an order ends |
 //! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
 //! | [`domain::network`] | sets of IP networks |
 //! | [`domain::outcome`] | what an attempt turned out to be |
@@ -160,7 +169,7 @@
 //! 12. **One writer; back is faster than forth.** Forward: journal, publish, acknowledge. Back: publish first. Judge and
 //!     store have threads of their own.
 //! 13. **File and state.** The file defines, the store remembers; `active` in a file only seeds. The default plan is 1,
-//!     5, 25, 50, 100 % with analysis between. A pool with traffic cannot be taken away, one that does not answer
+//!     5, 25, 50, 100 % with analysis between. Drains are state: they outlive reloads and restarts. A pool with traffic cannot be taken away, one that does not answer
 //!     cannot be deployed to.
 //! 18. **Reuse and retry.** A request that met a dead idle connection goes out again on another. Otherwise one retry by
 //!     default, only of what cannot happen twice, within a budget of a tenth of the requests.

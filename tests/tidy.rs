@@ -68,6 +68,7 @@ const BORDERS: &[(&str, &str)] = &[
     ("src/control/admin/stream.rs", "events as the data of server-sent events"),
     ("src/control/admin/wire.rs", "the bodies of the admin API"),
     ("src/control/admin/wire/body.rs", "bodies of requests, from bytes"),
+    ("src/control/admin/wire/endpoints.rs", "endpoints and their orders in the admin API"),
     ("src/control/ledger/record.rs", "the judge's evidence on disk"),
     ("src/control/store/record.rs", "the state of services on disk"),
     ("src/demo/summary.rs", "the demo's figures as JSON"),

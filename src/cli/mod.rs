@@ -11,6 +11,8 @@ pub mod check;
 mod client;
 mod demo;
 mod deploy;
+mod drain;
+mod endpoints;
 mod failure;
 mod follow;
 mod output;
@@ -151,6 +153,12 @@ enum Question {
     Promote(act::Arguments),
     /// Give up a rollout: all traffic back to the old pool
     Abort(act::AbortArguments),
+    /// Show the endpoints of a service one by one
+    Endpoints(endpoints::Arguments),
+    /// Take a pool, or one endpoint of it, out of use
+    Drain(drain::Arguments),
+    /// Put a pool, or one endpoint of it, into use again
+    Undrain(drain::UndrainArguments),
     /// Print what happens, line by line
     Watch(watch::Arguments),
     /// Wait for the end of a rollout
@@ -216,6 +224,9 @@ async fn answer(question: Question, client: &Client, output: Output<'_>) -> Resu
         Question::Approve(arguments) => act::run(&arguments, Verb::Approve, client, output).await,
         Question::Promote(arguments) => act::run(&arguments, Verb::Promote, client, output).await,
         Question::Abort(arguments) => act::abort(arguments, client, output).await,
+        Question::Endpoints(arguments) => endpoints::run(arguments, client, output).await,
+        Question::Drain(arguments) => drain::run(arguments, client, output).await,
+        Question::Undrain(arguments) => drain::undrain(arguments, client, output).await,
         Question::Watch(arguments) => watch::run(&arguments, client, output).await,
         Question::Wait(arguments) => wait::run(&arguments, client, output).await,
     }

@@ -2,9 +2,12 @@
 //!
 //! Plain values; `admin::wire` mirrors them as JSON.
 
+use std::time::Duration;
+
 use crate::bridge::endpoint::Health;
 use crate::config::settings::Guard;
 use crate::control::state::Finished;
+use crate::domain::drain::Part;
 use crate::domain::rollout::machine::{Rollout, UnixMillis};
 use crate::domain::rollout::plan::Plan;
 use crate::domain::split::Share;
@@ -64,13 +67,77 @@ pub enum Act {
     },
 }
 
+/// An order that takes something out of use, or puts it into use again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// The service.
+    pub service: String,
+    /// The pool.
+    pub pool: String,
+    /// The address, as somebody wrote it; `None` for all of the pool.
+    pub endpoint: Option<String>,
+    /// What is wanted.
+    pub to: Use,
+    /// When what is in flight is cut; `None` waits for it however long it takes.
+    pub deadline: Option<Duration>,
+    /// Even if a pool that has traffic is left without an endpoint.
+    pub force: bool,
+    /// Who asks.
+    pub by: String,
+}
+
+/// Whether something is to be in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It is to get no requests.
+    Drained,
+    /// It is to get requests.
+    InUse,
+}
+
+/// An order that every worker has taken up and the journal holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// The service.
+    pub service: String,
+    /// What of it.
+    pub part: Part,
+    /// What was ordered.
+    pub to: Use,
+    /// Requests in flight there.
+    pub in_flight: u64,
+    /// The table's version from which on it holds.
+    pub version: u64,
+    /// From publishing to the last worker's acknowledgement, in microseconds.
+    pub acknowledged_us: u64,
+}
+
+/// One endpoint, in more detail than a service's status has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointNow {
+    /// Its pool.
+    pub pool: String,
+    /// As configured.
+    pub address: String,
+    /// Where it was found.
+    pub target: Option<String>,
+    /// It is out of use by an order.
+    pub is_draining: bool,
+    /// What stands against giving it requests.
+    pub obstacles: Vec<&'static str>,
+    /// Attempts that have not ended.
+    pub in_flight: u64,
+    /// Connections open to it.
+    pub connections: u64,
+}
+
 /// Why something asked for was not done. Nothing changed, unless the text says so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There is no such thing.
     #[error("there is no {kind} `{name}`{}", hint(.suggestion))]
     Unknown {
-        /// `service`, `pool`, `rollout`.
+        /// `service`, `pool`, `endpoint`, `rollout`.
         kind: &'static str,
         /// As asked for.
         name: String,

@@ -12,12 +12,13 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bridge::endpoint::Endpoint;
+use crate::bridge::endpoint::{Endpoint, Obstacle};
 use crate::bridge::observations::{PoolTally, latency_of};
 use crate::bridge::table::{Plane, Pool, Service};
 use crate::clock;
 use crate::control::command::{
-    Act, Deploy, Done, EndpointStatus, Found, JudgeStatus, PoolStatus, Refusal, Reloaded, ServiceStatus,
+    Act, Deploy, Done, Drain, Drained, EndpointNow, EndpointStatus, Found, JudgeStatus, PoolStatus, Refusal, Reloaded,
+    ServiceStatus,
 };
 use crate::control::discovery::{Discovery, Known};
 use crate::control::driver::{self, Command, Shared, nearest};
@@ -171,6 +172,29 @@ impl Controller {
         self.ask(|reply| Command::Act { rollout, act, by, swapped, reply }).await
     }
 
+    /// Takes a part of a service out of use, or puts it into use again; done once every worker has taken it up, whatever
+    /// is still in flight there.
+    ///
+    /// # Errors
+    /// When there is no such thing, or a pool that has traffic would be left without an endpoint.
+    pub async fn drain(&self, order: Drain) -> Result<Drained, Refusal> {
+        self.ask(|reply| Command::Drain(Box::new(order), reply)).await
+    }
+
+    /// The endpoints of a service, or of one of its pools.
+    ///
+    /// # Errors
+    /// When there is no such service or pool.
+    pub fn endpoints(&self, service: &str, pool: Option<&str>) -> Result<Vec<EndpointNow>, Refusal> {
+        let service = self.find(service)?;
+        if let Some(name) = pool.filter(|name| service.pool_named(name).is_none()) {
+            let suggestion = nearest(name, service.pools.iter().map(|pool| pool.name.as_str()));
+            return Err(Refusal::Unknown { kind: "pool", name: name.to_owned(), suggestion });
+        }
+        let pools = service.pools.iter().filter(|known| pool.is_none_or(|name| known.name == name));
+        Ok(pools.flat_map(|pool| pool.endpoints.iter().map(|endpoint| endpoint_now(pool, endpoint))).collect())
+    }
+
     /// A rollout by id.
     ///
     /// # Errors
@@ -274,6 +298,18 @@ fn pool_status(pool: &Pool, share: Share) -> PoolStatus {
 
 fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
     EndpointStatus { address: endpoint.to_string(), health: endpoint.health(), in_flight: endpoint.in_flight() }
+}
+
+fn endpoint_now(pool: &Pool, endpoint: &Endpoint) -> EndpointNow {
+    EndpointNow {
+        pool: pool.name.clone(),
+        address: endpoint.address.to_string(),
+        target: endpoint.resolved().map(ToString::to_string),
+        is_draining: endpoint.is_draining(),
+        obstacles: endpoint.obstacles().map(Obstacle::name).collect(),
+        in_flight: endpoint.in_flight(),
+        connections: endpoint.connections() as u64,
+    }
 }
 
 fn judge_status(view: View) -> JudgeStatus {

@@ -124,9 +124,8 @@ impl Drain {
 
     /// What follows now that so many requests are in flight.
     pub fn step(&mut self, now: u64, in_flight: u64) -> Next {
-        let ended = |cut, left| {
-            Next::Ended(Ended { at_first: self.at_first, cut, left, took: now.saturating_sub(self.began) })
-        };
+        let ended =
+            |cut, left| Next::Ended(Ended { at_first: self.at_first, cut, left, took: now.saturating_sub(self.began) });
         match self.phase {
             Phase::Waiting if in_flight == 0 => ended(0, 0),
             Phase::Waiting if self.deadline.is_some_and(|deadline| now >= deadline) => {
@@ -191,9 +190,8 @@ mod tests {
     fn a_drain_waits_and_cuts_only_at_its_deadline() {
         const SECOND: u64 = 1_000_000;
         let deadline = Some(Duration::from_secs(30));
-        let ended = |at_first, cut, left, seconds: u64| {
-            Next::Ended(Ended { at_first, cut, left, took: seconds * SECOND })
-        };
+        let ended =
+            |at_first, cut, left, seconds: u64| Next::Ended(Ended { at_first, cut, left, took: seconds * SECOND });
         // (deadline, in flight at first, steps of (second, in flight, what follows))
         let table = [
             (None, 0, vec![(0, 0, ended(0, 0, 0, 0))]),

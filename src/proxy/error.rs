@@ -52,7 +52,7 @@ pub enum Fault {
     #[error("too many requests at once")]
     Overloaded,
     /// Where it was sent is being taken out of use, and the time for that is over.
-    #[error("the upstream is being taken out of use")]
+    #[error("taken out of use before an answer came")]
     Drained,
     /// The upstream failed.
     #[error("{}", upstream_text(*.0))]

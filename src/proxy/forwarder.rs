@@ -65,8 +65,7 @@ pub async fn send<D: Downstream>(
     loop {
         let reached = reach(worker, request, place, endpoint, down.client()).await?;
         let is_current = worker.is_current(&place.snapshot);
-        if endpoint.is_draining()
-            || !is_current && (endpoint.is_retired() || !still_allowed(worker, place, assignment))
+        if endpoint.is_draining() || !is_current && (endpoint.is_retired() || !still_allowed(worker, place, assignment))
         {
             worker.connections.give_back(reached);
             return Err(Setback::TableMoved);

@@ -43,6 +43,7 @@ metrics! {
     CERTIFICATE_END = "teal_certificate_expiry_timestamp_seconds", "When a certificate with a key of ours expires, in seconds since 1970.";
     RESPONSES = "teal_pool_responses_total", "Response heads received from a pool, by status class.";
     FAILURES = "teal_pool_failures_total", "Attempts at a pool that failed, by kind.";
+    REQUESTS_CUT = "teal_requests_cut_total", "Requests cut because the time for a drain or for the end of the process was over.";
     RETRIES = "teal_pool_retries_total", "Further attempts after a failed one.";
     LATENCY = "teal_pool_latency_seconds", "Dispatch to response head of answers below 500.";
     IN_FLIGHT = "teal_pool_in_flight", "Attempts at a pool that have not ended.";

@@ -87,6 +87,7 @@ fn process(plane: &Plane, table: &Table, facts: &Facts) -> Vec<MetricFamily> {
         family(names::TABLE_VERSION, MetricType::GAUGE, [gauge(&[], taken_up(&plane.roster, table.version) as f64)]),
         family(names::RELOAD_OK, MetricType::GAUGE, [gauge(&[], flag(facts.reload_ok))]),
         family(names::REQUESTS_REFUSED, MetricType::COUNTER, [total(|tally| tally.refused.read())]),
+        family(names::REQUESTS_CUT, MetricType::COUNTER, [total(|tally| tally.cut.read())]),
         family(names::ACCESS_LOG_DROPPED, MetricType::COUNTER, [total(|tally| tally.log_dropped.read())]),
         family(
             names::ROLLBACKS,

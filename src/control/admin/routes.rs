@@ -5,6 +5,8 @@
 //!
 //! Invariant: `GET` never changes anything.
 
+mod endpoints;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +42,9 @@ GET  /v1/services                 all services
 GET  /v1/services/{s}             one service (also .../status)
 PUT  /v1/services/{s}/weights     {\"weights\": {\"green\": \"10%\"}}; If-Match: \"EPOCH\"
 POST /v1/services/{s}/rollback    {\"reason\": \"...\"}
+GET  /v1/services/{s}/endpoints   what they do; also .../pools/{p}/endpoints
+PUT  /v1/services/{s}/pools/{p}   {\"state\": \"drained|in_use\", \"deadline\": \"30s\"}
+PUT  .../pools/{p}/endpoints/{e}  the same for one address, percent-encoded
 GET  /v1/services/{s}/rollouts    newest first; ?limit=
 POST /v1/services/{s}/rollouts    {\"to\": \"green\"}; Idempotency-Key
 GET  /v1/rollouts/{id}            one rollout
@@ -86,6 +91,7 @@ fn routes() -> Router<Api> {
         .route("/v1/services/{service}/weights", put(set_weights))
         .route("/v1/services/{service}/rollback", post(rollback))
         .route("/v1/services/{service}/rollouts", get(history).post(deploy))
+        .merge(endpoints::routes())
         .route("/v1/rollouts/{id}", get(rollout))
         .route("/v1/rollouts/{id}/actions", post(act))
         .route("/v1/config/reload", post(reload))

@@ -10,6 +10,7 @@
 
 mod answers;
 pub(super) mod body;
+pub mod endpoints;
 mod orders;
 
 pub(super) use answers::CLASSES;

@@ -6,6 +6,7 @@
 //!
 //! Invariant: `states` holds for every service what was last acknowledged, or something safer.
 
+mod drains;
 mod moves;
 mod reload;
 mod rollouts;
@@ -22,7 +23,7 @@ use crate::bridge::table::Plane;
 use crate::clock::{self, Micros};
 use crate::config::Report;
 use crate::config::settings::{Guard, Settings};
-use crate::control::command::{Act, Deploy, Done, Found, Refusal, Reloaded};
+use crate::control::command::{Act, Deploy, Done, Drain, Drained, Found, Refusal, Reloaded};
 use crate::control::discovery::Discovery;
 use crate::control::events::Events;
 use crate::control::judge::{Sentence, Views};
@@ -93,6 +94,8 @@ pub enum Command {
         /// Where the answer goes.
         reply: Reply<Found>,
     },
+    /// Take something out of use, or put it into use again.
+    Drain(Box<Drain>, Reply<Drained>),
     /// The judge found a canary worse.
     Worse(Sentence),
     /// Write what is owed and end.
@@ -135,6 +138,8 @@ pub struct Driver {
     owed: BTreeSet<String>,
     /// Ended rollouts that are not durable yet.
     ended: Vec<Finished>,
+    /// What is on its way out of use.
+    draining: Vec<drains::UnderWay>,
 }
 
 /// What a driver is made from.
@@ -183,6 +188,7 @@ impl Driver {
             keys: HashMap::new(),
             owed: BTreeSet::new(),
             ended: Vec::new(),
+            draining: Vec::new(),
         };
         for (service, state) in &loaded.dropped {
             let sentence = format!("a move to {} was under way when the process ended: dropped", state.canary_share());
@@ -261,6 +267,11 @@ impl Driver {
                 self.show();
                 drop(reply.send(answer));
             }
+            Command::Drain(order, reply) => {
+                let answer = self.drain(*order).await;
+                self.show();
+                drop(reply.send(answer));
+            }
             Command::Worse(sentence) => {
                 self.worse(sentence).await;
                 self.show();
@@ -271,6 +282,7 @@ impl Driver {
 
     async fn tick(&mut self) {
         self.pay_debts().await;
+        self.look_after_drains();
         let running: Vec<String> =
             self.states.iter().filter(|(_, s)| s.rollout.is_some()).map(|(n, _)| n.clone()).collect();
         for service in running {

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::task::JoinSet;
 
 use super::{Driver, millis, nearest};
-use crate::bridge::endpoint::Health;
+use crate::bridge::endpoint::{Endpoint, Health};
 use crate::bridge::table::Pool;
 use crate::clock::{self, Micros};
 use crate::config::settings::{self, Probe};
@@ -221,7 +221,11 @@ impl Driver {
         if endpoints.iter().any(|endpoint| endpoint.is_eligible()) {
             return Ok(());
         }
-        let detail = endpoints.iter().map(|endpoint| format!("{endpoint} is unhealthy")).collect::<Vec<_>>();
+        let why = |endpoint: &Arc<Endpoint>| {
+            let obstacles: Vec<_> = endpoint.obstacles().map(|obstacle| obstacle.name().replace('_', " ")).collect();
+            format!("{endpoint} is {}", obstacles.join(" and "))
+        };
+        let detail = endpoints.iter().map(why).collect::<Vec<_>>();
         Err(Refusal::Unhealthy { pool: pool.to_owned(), detail: detail.join(", ") })
     }
 
@@ -238,6 +242,7 @@ impl Driver {
             let speech = known.as_deref().map(Speech::of).unwrap_or_default();
             asked.spawn(async move {
                 match health::check(&endpoint, &speech, &health).await {
+                    Ok(()) if endpoint.is_draining() => Err(format!("{endpoint} is drained")),
                     Ok(()) if endpoint.health() != Health::Unhealthy => Ok(()),
                     Ok(()) => Err(format!("{endpoint} only just answers again")),
                     Err(problem) => Err(format!("{endpoint}: {problem}")),
@@ -256,7 +261,7 @@ impl Driver {
         Err(Refusal::Unhealthy { pool: pool.to_owned(), detail: problems.join("; ") })
     }
 
-    fn pool(&self, service: &str, pool: &str) -> Option<Arc<Pool>> {
+    pub(super) fn pool(&self, service: &str, pool: &str) -> Option<Arc<Pool>> {
         let table = self.plane.table.load();
         let service = table.services.iter().find(|known| known.settings.name == service)?;
         service.pools.iter().find(|known| known.name == pool).map(Arc::clone)
