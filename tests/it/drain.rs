@@ -54,7 +54,7 @@ fn json(answer: &Answer) -> Value {
 
 /// What the API says of an endpoint.
 fn endpoint(teal: &Teal, address: &str) -> Value {
-    let all = json(&teal.admin().get("/v1/services/shop/endpoints", ""));
+    let all = json(&teal.admin().get_from("localhost", "/v1/services/shop/endpoints", ""));
     all["endpoints"].as_array().unwrap().iter().find(|known| known["address"] == address).unwrap().clone()
 }
 
@@ -124,7 +124,7 @@ fn what_is_in_flight_at_the_deadline_is_cut_and_nobody_is_blamed() {
     teal.until("the drain ends", || !teal.told("drained").is_empty());
     assert!(teal.told("drained")[0].contains("1 cut at the deadline"), "{:?}", teal.told("drained"));
     assert_eq!(teal.shop_now().pools[0].failures, [0; 6], "the endpoint did nothing wrong");
-    assert!(teal.admin().get("/metrics", "").body.contains("\nteal_requests_cut_total 1\n"));
+    assert!(teal.admin().get_from("localhost", "/metrics", "").body.contains("\nteal_requests_cut_total 1\n"));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn the_last_endpoint_of_a_pool_with_traffic_stays_unless_forced() {
     let unknown = order(&mut admin, "/v1/services/shop/pools/blue/endpoints/10.0.0.1", drain);
     assert_eq!((unknown.status, &json(&unknown)["code"]), (404, &"unknown".into()));
     assert_eq!(order(&mut admin, "/v1/services/shop/pools/bleu", drain).status, 404);
-    assert_eq!(admin.get("/v1/services/shop/pools/bleu/endpoints", "").status, 404);
+    assert_eq!(admin.get_from("localhost", "/v1/services/shop/pools/bleu/endpoints", "").status, 404);
 }
 
 #[test]
