@@ -126,7 +126,8 @@ async fn reach(
         return Ok(reached);
     }
     let dial = Dial::new(endpoint, place.pool(), &place.service().settings, switches, client.ends());
-    dial.reach(worker).await.map_err(|error| {
+    // Boxed: it is seldom needed, and every request would be larger by all that TLS takes to begin.
+    Box::pin(dial.reach(worker)).await.map_err(|error| {
         tracing::debug!(%endpoint, %error, "connect failed");
         let failure = match Unopened::of(&error) {
             Unopened::Failed => {

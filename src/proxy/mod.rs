@@ -1,8 +1,8 @@
 //! DATA PLANE: from an accepted connection to a recorded answer.
 //!
 //! Files in the order a request meets them: [`listener`], [`connection`], [`pipeline`] (the page to read first),
-//! [`forwarder`], [`exchange`], [`upstream`], [`tunnel`], [`recorder`], [`access`], [`error`], [`reply`]. What is on a wire is in
-//! [`http1`] and [`http2`]; both sides meet in the neutral [`head`] and its rules in [`hop`]. [`tls`],
+//! [`forwarder`], [`exchange`], [`upstream`], [`tunnel`], [`recorder`], [`access`], [`error`], [`reply`], [`close`]. What
+//! is on a wire is in [`http1`] and [`http2`]; both sides meet in the neutral [`head`] and its rules in [`hop`]. [`tls`],
 //! [`proxy_protocol`] and [`unix_socket`] are for listeners and upstreams that want them. Each [`worker`] is an OS thread
 //! with its own runtime, listener, upstream connections, [`buffer`]s and counters; workers share nothing they write.
 //!
@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod buffer;
+pub mod close;
 pub mod connection;
 pub mod descriptors;
 pub mod error;

@@ -109,6 +109,16 @@ impl Stream {
         }
     }
 
+    /// Ready once there may be more to read, for whoever has read everything that was there: what TLS had deciphered too.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Stream::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+            Stream::Unix(stream) => stream.poll_read_ready(cx).map(drop),
+            Stream::TlsServer(stream) => stream.get_ref().0.poll_read_ready(cx).map(drop),
+            Stream::TlsClient(stream) => stream.get_ref().0.poll_read_ready(cx).map(drop),
+        }
+    }
+
     /// True if nothing came since the last exchange: neither bytes nor the end.
     pub fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());

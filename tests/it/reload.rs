@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::mpsc;
 
 use super::support::load::Load;
+use super::support::raw::Raw;
 use super::support::teal::{Teal, shop_text};
 use super::support::upstream::Upstream;
 
@@ -200,4 +202,29 @@ fn a_reload_that_only_a_restart_can_finish_says_so() {
     site.until_told(1, 0);
     let told = site.teal.told("reload").pop().unwrap();
     assert_eq!(told, "configuration reloaded by file watch; a restart is needed for workers");
+}
+
+#[test]
+fn endpoints_that_want_to_be_told_from_now_on_are_not_spoken_to_over_old_connections() {
+    let (said, hearing) = mpsc::channel();
+    let blue = Raw::start(move |number, talk| {
+        while let Some(head) = talk.head() {
+            said.send((number, head.lines().next().unwrap().to_owned())).unwrap();
+            talk.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let text = |pool: &str| shop_text("./state", &[("blue", pool)], "health: off").replace("workers: 2", "workers: 1");
+    let teal = Teal::in_folder(&text(&blue.url()));
+    let mut client = teal.client();
+    let mut asked = || {
+        assert_eq!(client.get("/", "").body, "ok");
+        hearing.recv().unwrap()
+    };
+    assert_eq!(asked(), (1, "GET / HTTP/1.1".to_owned()));
+    assert_eq!(asked(), (1, "GET / HTTP/1.1".to_owned()), "the connection is kept");
+    let file = teal.folder.as_ref().unwrap().path().join("teal.yaml");
+    fs::write(file, text(&format!("{{ endpoints: '{}', proxy_protocol: v1 }}", blue.url()))).unwrap();
+    teal.until("the change is taken up", || teal.told("reload").len() == 1);
+    let (connection, line) = asked();
+    assert_eq!((connection, line.starts_with("PROXY TCP4 127.0.0.1 ")), (2, true), "{line}");
 }

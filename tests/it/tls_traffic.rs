@@ -502,3 +502,14 @@ fn an_upload_reaches_a_secure_endpoint_whole_though_its_answer_has_begun() {
         });
     }
 }
+
+#[test]
+fn a_connection_under_tls_that_dozed_off_serves_on() {
+    let (teal, authority, _blue) = Site::plain().start(&listener(SHOP, ""), "");
+    let mut client = Client::secure(teal.address, &Trusting::of(&authority), "shop.test");
+    for _ in 0..3 {
+        assert_eq!(client.get("/", "").body, "blue");
+        // Longer than an idle connection keeps the memory of its last request.
+        pace(Duration::from_millis(1_100));
+    }
+}

@@ -13,7 +13,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use crate::proxy::buffer::{Buffer, SMALL};
-use crate::proxy::connection::{Client, Close, Waiter};
+use crate::proxy::close::Close;
+use crate::proxy::connection::{Client, Waiter};
 use crate::proxy::error::{self, Fault};
 use crate::proxy::exchange::{Exchange, Upload};
 use crate::proxy::head::{Field, Fields, Known, RequestHead, ResponseHead, Version};
@@ -41,13 +42,15 @@ const TURNS: u32 = 16;
 pub enum Ended {
     /// It is to be closed.
     Closed(Close),
+    /// Nothing came for a while, and nothing is left of what came before.
+    Dozing(Stream),
     /// It became a tunnel.
     Switched(Side, Tunnel),
     /// It began with the preface of HTTP/2, which is among what was read.
     Http2(Stream, Vec<u8>),
 }
 
-/// Serves requests until the connection ends.
+/// Serves requests until the connection ends or dozes off.
 pub async fn serve(worker: &Rc<Worker>, client: &Rc<Client>, stream: Stream) -> Ended {
     let mut connection = Connection::new(Rc::clone(worker), Rc::clone(client), stream);
     let mut head = RequestHead::default();
@@ -85,6 +88,9 @@ pub async fn serve(worker: &Rc<Worker>, client: &Rc<Client>, stream: Stream) -> 
             tokio::task::yield_now().await;
         }
     }
+    if connection.is_dozing {
+        return Ended::Dozing(connection.into_side().stream);
+    }
     if connection.is_http2 {
         let Side { stream, early } = connection.into_side();
         return Ended::Http2(stream, early);
@@ -117,6 +123,7 @@ pub(super) struct Connection {
     /// Nothing tells yet which HTTP it speaks.
     is_first: bool,
     is_http2: bool,
+    is_dozing: bool,
     pub(super) tunnel: Option<Tunnel>,
 }
 
@@ -140,6 +147,7 @@ impl Connection {
             is_cut_short: false,
             is_first,
             is_http2: false,
+            is_dozing: false,
             tunnel: None,
         }
     }
@@ -179,7 +187,12 @@ impl Connection {
                         return Poll::Ready(Ok(Some(parsed)));
                     }
                 }
-                match ready!(self.poll_fill(cx, limits.bytes)) {
+                let filled = self.poll_fill(cx, limits.bytes);
+                if filled.is_pending() && self.client.dozes() && self.input.is_empty() {
+                    self.is_dozing = true;
+                    return Poll::Ready(Ok(None));
+                }
+                match ready!(filled) {
                     Some(_) => is_fresh = true,
                     None if self.input.is_empty() => return Poll::Ready(Ok(None)),
                     None => return Poll::Ready(Err(Fault::BadRequest("the head ended early"))),

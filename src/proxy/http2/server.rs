@@ -17,7 +17,8 @@ use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
 
 use crate::bridge::admission::Abuse;
-use crate::proxy::connection::{Client, Close};
+use crate::proxy::close::Close;
+use crate::proxy::connection::Client;
 use crate::proxy::http2::downstream;
 use crate::proxy::http2::guard::{Guard, Wire};
 use crate::proxy::http2::scanner::MAX_FRAME;
