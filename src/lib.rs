@@ -142,6 +142,7 @@
 //! | [`domain::route`] | hosts, paths, routes (rewrites, redirects, header edits), overrides |
 //! | [`domain::split`] | shares, and the pool a key falls to |
 //! | [`domain::stats`] | e-values, the spending recursion, latency buckets |
+//! | [`domain::upload`] | whether an upload comes fast enough |
 //! | [`proxy`] | the data plane, files in request order |
 //! | [`telemetry`] | metric names, process log, access log |
 //!

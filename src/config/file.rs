@@ -25,6 +25,7 @@ pub(super) const CLIENT: &[&str] = &[
     "max_connections_per_source",
     "max_in_flight",
     "unread",
+    "min_upload_rate",
     "max_head",
     "max_headers",
     "trusted",
@@ -239,11 +240,17 @@ fn client(value: Value<'_>) -> Option<Client> {
             .or("max_connections_per_source", default.max_connections_per_source, |v| most(v, "none")),
         max_in_flight: section.or("max_in_flight", default.max_in_flight, |v| most(v, "none")),
         unread: section.or("unread", default.unread, |v| v.duration(SECOND / 10..=HOUR)),
+        min_upload_rate: section.or("min_upload_rate", default.min_upload_rate, rate),
         // Less than 8 KiB would refuse ordinary browsers; the buffer is kept per connection.
         max_head: section.or("max_head", default.max_head, |v| v.size(8 * 1024..=1024 * 1024)),
         max_headers: section.or("max_headers", default.max_headers, |v| v.count(10..=1000)),
         trust: edge::trust(&section),
     })
+}
+
+/// Bytes a second. Faster than the limit is no slow link any more: whoever wants more wants a timeout.
+fn rate(value: Value<'_>) -> Option<Option<NonZeroUsize>> {
+    if value.is("none") { Some(None) } else { value.size(1..=1024 * 1024).map(NonZeroUsize::new) }
 }
 
 /// A number, or the word for leaving it open.

@@ -110,6 +110,8 @@ pub struct Client {
     pub max_in_flight: Option<NonZeroUsize>,
     /// How long a client may leave an answer unread that is complete on our side.
     pub unread: Duration,
+    /// Bytes a second that an upload brings at least; a slower one is given up. `None` for no limit.
+    pub min_upload_rate: Option<NonZeroUsize>,
     /// Bytes of a request head.
     pub max_head: usize,
     /// Header fields in a request head.
@@ -127,6 +129,7 @@ impl Default for Client {
             max_connections_per_source: None,
             max_in_flight: None,
             unread: Duration::from_secs(30),
+            min_upload_rate: None,
             max_head: 32 * 1024,
             max_headers: 100,
             trust: Trust::default(),

@@ -16,3 +16,4 @@ pub mod rollout;
 pub mod route;
 pub mod split;
 pub mod stats;
+pub mod upload;

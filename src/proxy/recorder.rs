@@ -24,6 +24,7 @@ use crate::config::settings::{self, Timeouts};
 use crate::domain::analysis::MARKS;
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::route::{Route, Vars};
+use crate::domain::upload::Pace;
 use crate::proxy::connection::Waiter;
 use crate::proxy::worker::{Snapshot, Worker};
 
@@ -149,6 +150,7 @@ struct Upload {
     client_failed: bool,
     /// The next byte is the client's to send.
     waiting: bool,
+    pace: Pace,
 }
 
 /// An attempt in flight. Dropping it without a word means the client went away: neutral.
@@ -200,6 +202,10 @@ impl Entry {
                     self.settle(worker, false);
                 }
             }
+        }
+        let least = self.place.snapshot.table.client.min_upload_rate;
+        if least.is_some_and(|least| self.upload.pace.is_too_slow(now.0, self.upload.waiting, least.get() as u64)) {
+            self.deadline = Micros(0);
         }
         if now > self.deadline.min(self.last_call) && !self.expired {
             self.upload.client_failed = self.upload.waiting;
@@ -273,7 +279,7 @@ impl Attempt {
         }
         let entry = Entry {
             waiter: Rc::clone(waiter),
-            upload: Upload::default(),
+            upload: Upload { pace: Pace::begin(now.0), ..Upload::default() },
             dispatched: now,
             deadline: now.after(head),
             last_call,
@@ -323,9 +329,12 @@ impl Attempt {
         self.with(|entry| entry.waiting = waits);
     }
 
-    /// Bytes of the request went up.
-    pub fn upload_moved(&self) {
-        self.with(|entry| entry.upload.moved = true);
+    /// So many bytes of the request went up.
+    pub fn upload_moved(&self, bytes: usize) {
+        self.with(|entry| {
+            entry.upload.moved = true;
+            entry.upload.pace.came(bytes as u64);
+        });
     }
 
     /// Whether the next bytes of the request are the client's to send.

@@ -145,3 +145,29 @@ fn an_endpoint_gets_no_more_connections_than_it_may_have() {
     assert_eq!(second.get("/", "").status, 200, "over the same connection");
     assert_eq!(blue.connections(), 1);
 }
+
+#[test]
+fn an_upload_slower_than_the_least_rate_is_408_and_a_faster_one_is_not() {
+    let blue = Upstream::plain("blue");
+    let teal = limited(&blue.url(), "min_upload_rate: 1KiB", "");
+    let upload = |size: usize| {
+        let mut client = teal.client();
+        client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunk = format!("{size:x}\r\n{}\r\n", "x".repeat(size));
+        // Longer than the rate is taken over.
+        for _ in 0..110 {
+            if !client.try_send(chunk.as_bytes()) {
+                break;
+            }
+            pace(Duration::from_millis(100));
+        }
+        let _ = client.try_send(b"0\r\n\r\n");
+        client.answer().map(|answer| answer.status)
+    };
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| upload(10));
+        assert_eq!(upload(1_000), Some(200));
+        assert_eq!(slow.join().unwrap(), Some(408));
+    });
+    assert_eq!(teal.shop_now().pools.iter().flat_map(|pool| pool.failures).sum::<u64>(), 0, "nobody else's fault");
+}

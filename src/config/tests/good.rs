@@ -33,7 +33,8 @@ admin: { listen: 0.0.0.0:9900, token: '${TOKEN}' }
 state: state
 workers: 3
 access_log: access.log
-client: { head_timeout: 1s, keep_alive: 2m, max_connections: 5, max_connections_per_source: 3, max_head: 64KiB, max_headers: 50 }
+client: { head_timeout: 1s, keep_alive: 2m, max_connections: 5, max_connections_per_source: 3, max_head: 64KiB, max_headers: 50,
+          min_upload_rate: 2KiB }
 shutdown: { delay: 5s, grace: 0s }
 services: { shop: { pools: { blue: 'http://a' } } }
 ";
@@ -49,6 +50,7 @@ services: { shop: { pools: { blue: 'http://a' } } }
     assert_eq!((client.head_timeout, client.keep_alive), (Duration::from_secs(1), Duration::from_secs(120)));
     assert_eq!((client.max_connections, client.max_head, client.max_headers), (NonZeroUsize::new(5), 65_536, 50));
     assert_eq!(client.max_connections_per_source, NonZeroUsize::new(3));
+    assert_eq!(client.min_upload_rate, NonZeroUsize::new(2_048));
     assert_eq!((settings.shutdown.delay, settings.shutdown.grace), (Duration::from_secs(5), Duration::ZERO));
     let off = parse(&format!("admin: off\nstate: none\naccess_log: stdout\n{}", with(""))).unwrap();
     assert_eq!((off.admin, off.state, off.access_log), (None, State::Ephemeral, AccessLog::Stdout));

@@ -185,7 +185,7 @@ impl Exchange {
                     self.is_sent = true;
                     self.output.consume(n);
                     upload.took(std::mem::take(&mut self.untaken));
-                    attempt.upload_moved();
+                    attempt.upload_moved(n);
                 }
                 Poll::Ready(_) if !self.is_sent => return Poll::Ready(Err(Broken::Unsent)),
                 Poll::Ready(_) => {

@@ -182,7 +182,7 @@ impl Exchange {
             self.untaken = n;
             self.seat.hold();
             self.is_deaf = request.send_data(bytes, is_last).is_err();
-            attempt.upload_moved();
+            attempt.upload_moved(n);
             if is_last {
                 self.upload = Uploading::Done;
             }
