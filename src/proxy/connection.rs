@@ -308,37 +308,33 @@ pub fn serve(
 // What is larger than an idle connection need be is boxed.
 async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: Stream, mut place: admission::Place) {
     let received = Box::pin(receive(&worker, &client, stream, &mut place)).await;
-    let ended = match received {
+    let mut stream = match received {
         None => return,
-        Some(Received { stream, speaks_http2: true }) => Ended::Http2(stream, Vec::new()),
-        Some(Received { stream, .. }) => serve_http1(&worker, &client, stream).await,
+        Some(Received { stream, speaks_http2: true }) => return serve_http2(&worker, &client, stream, Vec::new()).await,
+        Some(Received { stream, .. }) => stream,
     };
-    match ended {
-        Ended::Closed(close) => Box::pin(close.perform(&worker)).await,
-        Ended::Http2(stream, early) => {
-            let serving = Box::pin(http2::server::serve(&worker, &client, stream, early));
-            let close = tokio::task::unconstrained(serving).await;
-            Box::pin(close.perform(&worker)).await;
-        }
-        Ended::Switched(side, tunnel) => {
-            client.busy();
-            Box::pin(tunnel::run(side, tunnel)).await;
-        }
-    }
-}
-
-/// Serves what speaks HTTP/1.1, from nap to nap.
-async fn serve_http1(worker: &Rc<Worker>, client: &Rc<Client>, mut stream: Stream) -> Ended {
     loop {
         // Outside tokio's budget: a poll that stops for fairness before it wrote would leave a head to a later moment,
         // when the table may already say otherwise. What streams yields by itself now and then.
-        let serving = tokio::task::unconstrained(Box::pin(http1::client::serve(worker, client, stream)));
-        stream = match serving.await {
+        let serving = tokio::task::unconstrained(Box::pin(http1::client::serve(&worker, &client, stream)));
+        let ended = serving.await;
+        stream = match ended {
             Ended::Dozing(stream) => stream,
-            ended => return ended,
+            Ended::Closed(close) => return Box::pin(close.perform(&worker)).await,
+            Ended::Http2(stream, early) => return serve_http2(&worker, &client, stream, early).await,
+            Ended::Switched(side, tunnel) => {
+                client.busy();
+                return Box::pin(tunnel::run(side, tunnel)).await;
+            }
         };
         poll_fn(|cx| client.poll_roused(cx, &mut stream)).await;
     }
+}
+
+async fn serve_http2(worker: &Rc<Worker>, client: &Rc<Client>, stream: Stream, early: Vec<u8>) {
+    let serving = tokio::task::unconstrained(Box::pin(http2::server::serve(worker, client, stream, early)));
+    let close = serving.await;
+    Box::pin(close.perform(worker)).await;
 }
 
 /// A connection at the first byte of its first request.

@@ -78,12 +78,34 @@ pub enum Known {
 }
 
 impl Known {
-    /// What `name` means, whatever its case.
+    /// What `name` means, whatever its case. Asked for every field of every message: length and first letter settle it
+    /// for nearly all.
     pub fn of(name: &[u8]) -> Known {
+        let first = name.first().map_or(0, |byte| byte | 0x20);
+        let may_be_known = matches!(
+            (first, name.len()),
+            (b't', 2 | 7 | 17)
+                | (b'v', 3)
+                | (b'h', 4 | 14)
+                | (b'e', 6)
+                | (b'u', 7)
+                | (b'f', 9)
+                | (b'x', 9 | 12..)
+                | (b'c', 10 | 14)
+                | (b'k', 10)
+                | (b'p', 16 | 18 | 19)
+        );
+        match if may_be_known { Known::named(name) } else { Known::Other } {
+            Known::Other if may_be_twin(name) => twin(name),
+            known => known,
+        }
+    }
+
+    fn named(name: &[u8]) -> Known {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         let begins =
             |known: &str| name.get(..known.len()).is_some_and(|part| part.eq_ignore_ascii_case(known.as_bytes()));
-        let known = match name.len() {
+        match name.len() {
             2 if is("te") => Known::Te,
             3 if is("via") => Known::Via,
             4 if is("host") => Known::Host,
@@ -104,8 +126,24 @@ impl Known {
             17 if is("x-client-verified") => Known::Identity,
             14.. if begins("x-client-cert-") => Known::Identity,
             _ => Known::Other,
+        }
+    }
+}
+
+/// True if there is a `_` or `.` in it; eight bytes at a time.
+fn may_be_twin(name: &[u8]) -> bool {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const TOPS: u64 = u64::from_le_bytes([0x80; 8]);
+    let holds = |word: &[u8; 8]| {
+        let has = |byte: u8| {
+            let rest = u64::from_le_bytes(*word) ^ (ONES * u64::from(byte));
+            rest.wrapping_sub(ONES) & !rest & TOPS != 0
         };
-        if known == Known::Other && name.iter().any(|byte| matches!(byte, b'_' | b'.')) { twin(name) } else { known }
+        has(b'_') || has(b'.')
+    };
+    match name.last_chunk() {
+        Some(last) => name.as_chunks().0.iter().any(holds) || holds(last),
+        None => name.iter().any(|byte| matches!(byte, b'_' | b'.')),
     }
 }
 
@@ -403,6 +441,38 @@ mod tests {
         ];
         for (name, known) in table {
             assert_eq!(Known::of(name.as_bytes()), known, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_quick_look_at_a_name_overlooks_nothing() {
+        let names = [
+            "te", "via", "host", "expect", "upgrade", "trailer", "forwarded", "x-real-ip", "connection", "keep-alive",
+            "x-request-id", "content-length", "http2-settings", "proxy-connection", "transfer-encoding",
+            "proxy-authenticate", "proxy-authorization", "x-forwarded-", "x-forwarded-for", "x-client-verified",
+            "x-client-cert-", "x-client-cert-subject",
+        ];
+        for name in names {
+            for name in [name.to_owned(), name.to_uppercase()] {
+                assert_ne!(Known::of(name.as_bytes()), Known::Other, "{name}");
+                assert_eq!(Known::of(name.as_bytes()), Known::named(name.as_bytes()), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_twin_is_seen_wherever_its_mark_is() {
+        for length in 1..40 {
+            for at in 0..length {
+                for mark in [b'_', b'.'] {
+                    let mut name = vec![b'-'; length];
+                    assert!(!may_be_twin(&name));
+                    name[at] = mark;
+                    assert!(may_be_twin(&name), "{mark} at {at} of {length}");
+                    name[at] = mark ^ 1;
+                    assert!(!may_be_twin(&name));
+                }
+            }
         }
     }
 

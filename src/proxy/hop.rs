@@ -46,8 +46,10 @@ impl RequestId {
     pub fn fresh(worker: &Worker) -> RequestId {
         let mut text = [0; 32];
         let bits = [worker.random(), worker.random()];
-        let digits = bits.iter().flat_map(|bits| (0..16).map(move |at| bits >> (60 - 4 * at) & 0xf));
-        text.iter_mut().zip(digits).for_each(|(place, digit)| *place = b"0123456789abcdef"[digit as usize]);
+        let bytes = bits.iter().flat_map(|bits| bits.to_be_bytes());
+        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+            *pair = [byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+        }
         RequestId::Ours(text)
     }
 

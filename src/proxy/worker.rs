@@ -21,6 +21,7 @@ use crate::domain::retry::Budget;
 use crate::proxy::access::AccessBuffer;
 use crate::proxy::buffer::Buffers;
 use crate::proxy::connection::Client;
+use crate::proxy::http2::names::Names;
 use crate::proxy::lag::Lag;
 use crate::proxy::listener::{self, Listening};
 use crate::proxy::recorder::InFlight;
@@ -50,6 +51,8 @@ pub struct Worker {
     pub in_flight: InFlight,
     /// Free buffers.
     pub buffers: Buffers,
+    /// Names of answers' fields that came lately.
+    pub names: Names,
     /// Idle upstream connections.
     pub connections: Connections,
     /// Open client connections.
@@ -174,6 +177,7 @@ impl Worker {
             plane: Arc::clone(&start.plane),
             in_flight: InFlight::default(),
             buffers: Buffers::default(),
+            names: Names::default(),
             connections: Connections::default(),
             clients: RefCell::default(),
             budget: RefCell::default(),

@@ -353,7 +353,7 @@ impl Downstream for Side {
             Framing::Length(length) if head.version != Version::Http2 => Some(length),
             _ => None,
         };
-        let response = flatten::response(head, length, &self.client, &additions);
+        let response = flatten::response(head, length, &self.client, &additions, self.wire.names());
         exchange.drop_head();
         let mut relay = Relay { exchange: Some(exchange), left, seen: None, is_cut: false, sent: 0 };
         if left.is_none() {

@@ -16,6 +16,7 @@ use crate::proxy::head::{Field, Fields, Known, RequestHead, ResponseHead, Span, 
 use crate::proxy::hop::{self, Additions};
 use crate::proxy::http1::framing::{self, Framing};
 use crate::proxy::http1::parse::{self, MAX_TARGET};
+use crate::proxy::http2::names::Names;
 
 /// What a request asks for beside its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +154,8 @@ pub fn trailers(trailers: &HeaderMap, bytes: &mut Vec<u8>, list: &mut Vec<Field>
 
 /// Bytes of the values in most answers.
 const USUAL_VALUES: usize = 512;
+/// Fields that most answers get beside the upstream's own.
+const USUAL_ADDITIONS: usize = 3;
 
 /// The head of an answer: what goes down of an upstream's, with a length if one is known.
 pub fn response(
@@ -160,18 +163,24 @@ pub fn response(
     length: Option<HeaderValue>,
     client: &Client,
     additions: &Additions,
+    names: &Names,
 ) -> http::Response<()> {
-    let mut headers = HeaderMap::with_capacity(head.fields.list.len() + 3);
+    let most = head.fields.list.len() + USUAL_ADDITIONS;
     // All values in one allocation, of which each field has a share.
-    let mut values = Vec::with_capacity(USUAL_VALUES);
-    hop::downward(head, true, client, additions, |_, value| values.extend_from_slice(value));
-    let mut values = Bytes::from(values);
+    let (mut values, mut fields) = (Vec::with_capacity(USUAL_VALUES), Vec::with_capacity(most));
     hop::downward(head, true, client, additions, |name, value| {
-        let value = values.split_to(value.len());
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
-            let _ = headers.try_append(name, value);
+        if let Some(name) = names.of(name) {
+            values.extend_from_slice(value);
+            fields.push((name, value.len()));
         }
     });
+    let mut values = Bytes::from(values);
+    let mut headers = HeaderMap::with_capacity(fields.len() + 1);
+    for (name, length) in fields {
+        if let Ok(value) = HeaderValue::from_maybe_shared(values.split_to(length)) {
+            let _ = headers.try_append(name, value);
+        }
+    }
     if let Some(length) = length {
         headers.append(header::CONTENT_LENGTH, length);
     }

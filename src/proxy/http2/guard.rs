@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::bridge::admission::Abuse;
 use crate::clock;
 use crate::proxy::buffer::{Buffer, SMALL};
+use crate::proxy::http2::names::Names;
 use crate::proxy::http2::scanner::Scanner;
 use crate::proxy::stream::Stream;
 use crate::proxy::worker::Worker;
@@ -77,6 +78,11 @@ impl Wire {
     /// The end for `h2`.
     pub fn guard(self: &Rc<Wire>) -> Guard {
         Guard(Rc::clone(self))
+    }
+
+    /// The names of fields that its worker remembers.
+    pub fn names(&self) -> &Names {
+        &self.worker.names
     }
 
     /// A new turn begins.
