@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Locks over the sources, so that workers seldom meet at one.
 const SHARDS: usize = 32;
 
-/// Connections at one time where neither the file nor the process's descriptors say less. Idle ones cost some KiB
+/// Connections at one time where neither the file nor the process's descriptors say less. Idle ones cost two KiB
 /// each, so these fit into a small machine.
 pub const USUAL: usize = 20_000;
 

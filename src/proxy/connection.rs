@@ -310,7 +310,9 @@ async fn drive(worker: Rc<Worker>, client: Rc<Client>, stream: Stream, mut place
     let received = Box::pin(receive(&worker, &client, stream, &mut place)).await;
     let mut stream = match received {
         None => return,
-        Some(Received { stream, speaks_http2: true }) => return serve_http2(&worker, &client, stream, Vec::new()).await,
+        Some(Received { stream, speaks_http2: true }) => {
+            return serve_http2(&worker, &client, stream, Vec::new()).await;
+        }
         Some(Received { stream, .. }) => stream,
     };
     loop {

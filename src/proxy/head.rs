@@ -447,10 +447,28 @@ mod tests {
     #[test]
     fn the_quick_look_at_a_name_overlooks_nothing() {
         let names = [
-            "te", "via", "host", "expect", "upgrade", "trailer", "forwarded", "x-real-ip", "connection", "keep-alive",
-            "x-request-id", "content-length", "http2-settings", "proxy-connection", "transfer-encoding",
-            "proxy-authenticate", "proxy-authorization", "x-forwarded-", "x-forwarded-for", "x-client-verified",
-            "x-client-cert-", "x-client-cert-subject",
+            "te",
+            "via",
+            "host",
+            "expect",
+            "upgrade",
+            "trailer",
+            "forwarded",
+            "x-real-ip",
+            "connection",
+            "keep-alive",
+            "x-request-id",
+            "content-length",
+            "http2-settings",
+            "proxy-connection",
+            "transfer-encoding",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "x-forwarded-",
+            "x-forwarded-for",
+            "x-client-verified",
+            "x-client-cert-",
+            "x-client-cert-subject",
         ];
         for name in names {
             for name in [name.to_owned(), name.to_uppercase()] {

@@ -44,7 +44,7 @@ fn a_connection_that_dozed_off_serves_on() {
     // What it speaks was settled by its first word.
     pace(NAP);
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    assert_eq!(client.answer().map(|answer| answer.status), Some(400));
+    assert_eq!(client.answer().map(|answer| answer.status), Some(505));
 }
 
 #[test]

@@ -414,7 +414,9 @@ impl Connection {
         let unread = !self.body.is_over() || !self.input.is_empty();
         self.worker.buffers.put(self.input);
         self.worker.buffers.put(self.output);
-        match (self.is_cut_short, unread && !self.is_ended) {
+        // Who does not read its answers reads no farewell either: the kernel would keep all of it for minutes.
+        let is_lost = self.is_cut_short || self.client.waiter.is_given_up();
+        match (is_lost, unread && !self.is_ended) {
             (true, _) => Close::Reset(self.stream),
             (false, true) => Close::Unread(self.stream),
             (false, false) => Close::Clean(self.stream),

@@ -146,7 +146,8 @@ fn an_answer_keeps_its_fields_but_for_those_of_the_connection() {
         let ends = Ends { client: LOCAL, destination: None };
         let mut additions = Additions::default();
         additions.cookie = Some("teal=1".to_owned());
-        let response = response(head, Some(HeaderValue::from(12u64)), &Client::new(ends, None), &additions, &Names::default());
+        let response =
+            response(head, Some(HeaderValue::from(12u64)), &Client::new(ends, None), &additions, &Names::default());
         let lines = response.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
         let mut lines: Vec<_> = lines.collect();
         lines.sort();
