@@ -83,6 +83,18 @@
 //! driver counts what is left, tells when it is over, and cuts it only at a deadline that the order named. Endpoints
 //! that a reload or the DNS took away leave in the same way.
 //!
+//! # Life of a process
+//!
+//! SIGTERM: readiness fails, `shutdown.delay` passes, accepting ends. Clients are told to go one after another, idle
+//! ones first ([`domain::farewell`]): by GOAWAY, or by `Connection: close` with their next answer. What is in flight
+//! has until the end of the grace time, then it is cut and counted.
+//!
+//! `teal upgrade`: the process starts its own successor from the same command line and gives it every listening socket
+//! ([`app::succession`]). The successor reads its file, waits until the state is let go of, opens it, publishes its
+//! first table, and only when it is told so it accepts; then the old one stops accepting and drains, its control plane
+//! ended. Whatever goes wrong before that ends the successor, and the old one takes the state back. Meanwhile changes
+//! wait. A rollback does not: it is published where it was asked for, and calls the upgrade off.
+//!
 //! # Life of a rollback
 //!
 //! It begins with the judge, with `teal rollback` or with `teal abort`. Whoever begins it publishes first: the judge
@@ -101,13 +113,14 @@
 //!
 //! | module | what is there |
 //! |---|---|
-//! | [`app`] | builds both planes, starts and ends them in order; the only one that knows both |
+//! | [`app`] | builds both planes, starts and ends them in order; the only one that knows both. Sockets that were there before, and processes that follow each other |
 //! | [`bridge::admission`] | how many connections there are, in all and from one source; why one ended |
 //! | [`bridge::handover`] | what each worker carries, and an inbox for connections it is given |
 //! | [`bridge::table`] | the routing table and what a request gets from it |
 //! | [`bridge::endpoint`] | an endpoint's health, in-flight counts and where it was found; survives tables |
 //! | [`bridge::observations`] | books, cells and tallies: what workers count, per weight epoch and in total |
 //! | [`bridge::counters`] | counters with one writer each |
+//! | [`bridge::streams`] | long streams: WebSockets, events, gRPC, with their age |
 //! | [`bridge::tls`] | TLS ready for use, both sides; who a client proved to be; how handshakes ended |
 //! | [`bridge::roster`] | which worker has taken up which version |
 //! | [`cli`] | the command line, one file per verb |
@@ -127,11 +140,13 @@
 //! | [`control::publisher`] | the one writer of the table |
 //! | [`control::state`] | what users and rollouts change at run time |
 //! | [`control::store`] | one crash-safe file, and its thread |
+//! | [`control::upgrade`] | an order for a new process |
 //! | [`control::watch`] | a changed file or certificate is a reload |
 //! | `demo` | the embedded demo: two versions, users, a fault |
 //! | [`domain::analysis`] | the comparator, its findings and approvals |
 //! | [`domain::balance`] | which endpoint of a pool |
 //! | [`domain::drain`] | what is out of use by an order, and how such an order ends |
+//! | [`domain::farewell`] | how fast clients are told to go when a process ends |
 //! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
 //! | [`domain::network`] | sets of IP networks |
 //! | [`domain::outcome`] | what an attempt turned out to be |
@@ -172,12 +187,14 @@
 //! 13. **File and state.** The file defines, the store remembers; `active` in a file only seeds. The default plan is 1,
 //!     5, 25, 50, 100 % with analysis between. Drains are state: they outlive reloads and restarts. A pool with traffic cannot be taken away, one that does not answer
 //!     cannot be deployed to.
+//! 15. **Upgrade.** The store has one process. The old one hands over sockets and state, in this order, and only drains;
+//!     at any time at most one of them has the state open, and at least one accepts.
 //! 18. **Reuse and retry.** A request that met a dead idle connection goes out again on another. Otherwise one retry by
 //!     default, only of what cannot happen twice, within a budget of a tenth of the requests.
 //! 19. **Tick.** The judge looks every 100 ms; a rollback is published within a tick of the deciding answer.
 //!
-//! The numbers between belong to what is not there yet: 7 objectives and breakers, 9 rescue, 14 audit chain, 15 upgrade
-//! in place, 16 point of no return, 17 fleet.
+//! The numbers between belong to what is not there yet: 7 objectives and breakers, 9 rescue, 14 audit chain,
+//! 16 point of no return, 17 fleet.
 //!
 //! # Invariants
 //!
@@ -215,7 +232,7 @@
 //! request answered by the baseline); breakers and ejection by an endpoint's own results (active health checks take
 //! endpoints out); absolute objectives and strata in the analysis; gates, hooks, warm-up and a point of no return in
 //! plans; stickiness beyond the cookie and the keyed split; endpoint discovery beyond names that are resolved again;
-//! overlays and edits of definitions by API; an audit chain; the dashboard; hand-over between processes; a fleet.
+//! edits of definitions by API; an audit chain; the dashboard; a fleet.
 
 pub mod app;
 pub mod bridge;

@@ -69,6 +69,8 @@ const BORDERS: &[(&str, &str)] = &[
     ("src/control/admin/wire.rs", "the bodies of the admin API"),
     ("src/control/admin/wire/body.rs", "bodies of requests, from bytes"),
     ("src/control/admin/wire/endpoints.rs", "endpoints and their orders in the admin API"),
+    ("src/control/admin/wire/streams.rs", "long streams in the admin API"),
+    ("src/control/admin/wire/upgrade.rs", "the answer to an upgrade"),
     ("src/control/ledger/record.rs", "the judge's evidence on disk"),
     ("src/control/store/record.rs", "the state of services on disk"),
     ("src/demo/summary.rs", "the demo's figures as JSON"),

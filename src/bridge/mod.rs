@@ -13,5 +13,6 @@ pub mod endpoint;
 pub mod handover;
 pub mod observations;
 pub mod roster;
+pub mod streams;
 pub mod table;
 pub mod tls;

@@ -162,6 +162,8 @@ pub struct PoolTally {
     pub classes: [Tally; 5],
     /// Failed attempts by [`Failure`].
     pub failures: [Tally; 6],
+    /// Attempts that have been streaming for long and have not ended.
+    pub streams: Tally,
     /// Further attempts after a failed one.
     pub retries: Tally,
     /// Dispatch to response head of answers below 500, in microseconds: bucket counts of [`histogram`].
@@ -176,6 +178,7 @@ impl Default for PoolTally {
             in_flight: Tally::default(),
             classes: Default::default(),
             failures: Default::default(),
+            streams: Tally::default(),
             retries: Tally::default(),
             latency: (0..histogram::BUCKETS).map(|_| AtomicU32::new(0)).collect(),
             latency_sum: Tally::default(),

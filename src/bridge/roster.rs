@@ -5,6 +5,8 @@
 //!
 //! Invariant: a worker reports a version only after it can no longer dispatch by an older one.
 
+use std::num::NonZeroUsize;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -18,7 +20,18 @@ pub struct Roster {
     workers: PerWorker<Member>,
     reported: Notify,
     ending: AtomicBool,
-    draining: AtomicBool,
+    draining: OnceLock<Ending>,
+}
+
+/// How the workers are to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// How long what is in flight may take before it is cut.
+    pub grace: Duration,
+    /// Connections told to go within a second, over all workers; `None` tells all at once.
+    pub pace: Option<NonZeroUsize>,
+    /// Another process accepts from the same sockets.
+    pub is_succeeded: bool,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +55,7 @@ impl Roster {
             workers: PerWorker::new(workers),
             reported: Notify::new(),
             ending: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
+            draining: OnceLock::new(),
         }
     }
 
@@ -62,26 +75,32 @@ impl Roster {
         self.reported.notify_waiters();
     }
 
-    /// Announces the end: requests are still taken, but every answer asks its client to connect anew elsewhere.
+    /// Announces the end: readiness fails, requests are still taken.
     pub fn end(&self) {
         self.ending.store(true, SeqCst);
     }
 
-    /// See [`Roster::end`]. Read once per answer: a flag that is written once costs its readers nothing.
+    /// See [`Roster::end`].
     pub fn is_ending(&self) -> bool {
         self.ending.load(Relaxed)
     }
 
     /// Tells every worker to stop accepting and to finish what it has.
-    pub fn drain(&self) {
+    pub fn drain(&self, ending: Ending) {
         self.end();
-        self.draining.store(true, SeqCst);
+        // The first word stands.
+        let _ = self.draining.set(ending);
         self.wake_all();
     }
 
     /// See [`Roster::drain`].
     pub fn is_draining(&self) -> bool {
-        self.draining.load(SeqCst)
+        self.draining.get().is_some()
+    }
+
+    /// How to end, once that has begun.
+    pub fn ending(&self) -> Option<Ending> {
+        self.draining.get().copied()
     }
 
     /// True once every worker has taken up `version`.

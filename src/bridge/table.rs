@@ -16,6 +16,7 @@ use crate::bridge::endpoint::Endpoint;
 use crate::bridge::handover::Handover;
 use crate::bridge::observations::{Book, PoolTally};
 use crate::bridge::roster::Roster;
+use crate::bridge::streams::Streams;
 use crate::bridge::tls::{Connector, Handshakes, Server};
 use crate::config::settings;
 use crate::domain::proxy_protocol::Version;
@@ -35,6 +36,8 @@ pub struct Plane {
     pub admission: Arc<Admission>,
     /// How they are shared between the workers.
     pub handover: Handover<Arrival>,
+    /// What has been in flight for long.
+    pub streams: Streams,
 }
 
 /// Counters of one worker.
@@ -249,6 +252,7 @@ impl Plane {
             workers: PerWorker::new(workers),
             admission: Arc::default(),
             handover: Handover::new(workers),
+            streams: Streams::new(workers),
         }
     }
 }

@@ -23,10 +23,12 @@ mod rollback;
 mod serve;
 mod sse;
 mod status;
+mod streams;
 mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod upgrade;
 mod wait;
 mod watch;
 mod weight;
@@ -159,6 +161,13 @@ enum Question {
     Drain(drain::Arguments),
     /// Put a pool, or one endpoint of it, into use again
     Undrain(drain::UndrainArguments),
+    /// Show what has been streaming for long
+    Streams(streams::Arguments),
+    /// Have a new process take over, without a connection noticing
+    #[command(
+        after_help = "The program is the one that runs, as it is on the disk now: replace the file first.\n\nExample:\n  teal upgrade"
+    )]
+    Upgrade,
     /// Print what happens, line by line
     Watch(watch::Arguments),
     /// Wait for the end of a rollout
@@ -227,6 +236,8 @@ async fn answer(question: Question, client: &Client, output: Output<'_>) -> Resu
         Question::Endpoints(arguments) => endpoints::run(arguments, client, output).await,
         Question::Drain(arguments) => drain::run(arguments, client, output).await,
         Question::Undrain(arguments) => drain::undrain(arguments, client, output).await,
+        Question::Streams(arguments) => streams::run(arguments, client, output).await,
+        Question::Upgrade => upgrade::run(client, output).await,
         Question::Watch(arguments) => watch::run(&arguments, client, output).await,
         Question::Wait(arguments) => wait::run(&arguments, client, output).await,
     }

@@ -12,7 +12,7 @@ use super::check;
 use super::failure::{Exit, Failure};
 use super::output::Format;
 use super::{Global, LogFormat, LogLevel, proxy};
-use crate::app;
+use crate::app::{self, succession::Predecessor};
 use crate::config::{self, settings::Settings};
 use crate::telemetry::log;
 
@@ -36,7 +36,12 @@ pub(super) struct CheckArguments {
 
 /// Serves by a file.
 pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<ExitCode, Failure> {
-    let settings = match config::load(&arguments.config, &variable) {
+    let unspoken = |error| Failure::Local(format!("the process that is to be succeeded is not there: {error}"));
+    let mut predecessor = Predecessor::find().map_err(unspoken)?;
+    let settings = config::load(&arguments.config, &variable).inspect_err(|report| {
+        predecessor.iter_mut().for_each(|predecessor| predecessor.fail(&report.render(false)));
+    });
+    let settings = match settings {
         Ok(settings) => settings,
         Err(report) if global.output == Format::Json => return Err(Failure::Local(report.render(false))),
         Err(report) => {
@@ -45,14 +50,14 @@ pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<ExitCode, Fa
         }
     };
     start_log(global);
-    serve(settings, Some(arguments.config.clone()))
+    serve(settings, Some(arguments.config.clone()), predecessor)
 }
 
 /// Serves two pools without a file.
 pub(super) fn proxy(arguments: proxy::Arguments, global: &Global) -> Result<ExitCode, Failure> {
     let settings = proxy::settings(arguments, global.token()?)?;
     start_log(global);
-    serve(settings, None)
+    serve(settings, None, None)
 }
 
 /// Says what a file means on standard output, or on standard error what is wrong with it; JSON is a result either way.
@@ -71,8 +76,8 @@ pub(super) fn check(arguments: &CheckArguments, global: &Global) -> Result<ExitC
     Ok(if ok { Exit::Done.into() } else { Exit::Failed.into() })
 }
 
-fn serve(settings: Settings, file: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    app::run(settings, file).map_err(|error| Failure::Local(error.to_string()))?;
+fn serve(settings: Settings, file: Option<PathBuf>, predecessor: Option<Predecessor>) -> Result<ExitCode, Failure> {
+    app::run(settings, file, predecessor).map_err(|error| Failure::Local(error.to_string()))?;
     Ok(Exit::Done.into())
 }
 

@@ -104,6 +104,8 @@ fn examples_of_the_verbs_are_parsed() {
         "promote shop",
         "abort shop --reason wrong",
         "endpoints shop",
+        "streams shop",
+        "upgrade",
         "drain shop green",
         "drain shop blue http://10.0.0.1:80 --deadline 30s --wait --timeout 5m --force",
         "undrain shop blue http://10.0.0.1:80",

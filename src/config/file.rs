@@ -31,7 +31,7 @@ pub(super) const CLIENT: &[&str] = &[
     "trusted",
     "forwarded_by",
 ];
-pub(super) const SHUTDOWN: &[&str] = &["delay", "grace"];
+pub(super) const SHUTDOWN: &[&str] = &["delay", "grace", "pace", "handover"];
 
 /// Worker threads: past this a machine gains nothing from one process.
 const MAX_WORKERS: usize = 256;
@@ -264,6 +264,8 @@ fn shutdown(value: Value<'_>) -> Option<Shutdown> {
     Some(Shutdown {
         delay: section.or("delay", default.delay, |v| v.duration(Duration::ZERO..=5 * MINUTE)),
         grace: section.or("grace", default.grace, |v| v.duration(Duration::ZERO..=HOUR)),
+        pace: section.or("pace", default.pace, |v| most(v, "none")),
+        handover: section.or("handover", default.handover, |v| v.duration(Duration::ZERO..=24 * HOUR)),
     })
 }
 

@@ -144,11 +144,20 @@ pub struct Shutdown {
     pub delay: Duration,
     /// How long in-flight requests may take before they are cut.
     pub grace: Duration,
+    /// Connections told to go within a second, over all workers; `None` tells all at once.
+    pub pace: Option<NonZeroUsize>,
+    /// The same as `grace` where a successor serves already.
+    pub handover: Duration,
 }
 
 impl Default for Shutdown {
     fn default() -> Shutdown {
-        Shutdown { delay: Duration::ZERO, grace: Duration::from_secs(30) }
+        Shutdown {
+            delay: Duration::ZERO,
+            grace: Duration::from_secs(30),
+            pace: NonZeroUsize::new(1_000),
+            handover: Duration::from_secs(300),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Plain values; `admin::wire` mirrors them as JSON.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::bridge::endpoint::Health;
@@ -129,6 +130,23 @@ pub struct EndpointNow {
     pub in_flight: u64,
     /// Connections open to it.
     pub connections: u64,
+}
+
+/// One long stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamNow {
+    /// What it is.
+    pub kind: &'static str,
+    /// Its pool.
+    pub pool: String,
+    /// Its endpoint, and where it was found.
+    pub endpoint: String,
+    /// Where its request came from.
+    pub client: IpAddr,
+    /// Since it was dispatched, in microseconds.
+    pub age_us: u64,
+    /// Bytes up and down.
+    pub bytes: (u64, u64),
 }
 
 /// Why something asked for was not done. Nothing changed, unless the text says so.

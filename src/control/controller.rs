@@ -18,7 +18,7 @@ use crate::bridge::table::{Plane, Pool, Service};
 use crate::clock;
 use crate::control::command::{
     Act, Deploy, Done, Drain, Drained, EndpointNow, EndpointStatus, Found, JudgeStatus, PoolStatus, Refusal, Reloaded,
-    ServiceStatus,
+    ServiceStatus, StreamNow,
 };
 use crate::control::discovery::{Discovery, Known};
 use crate::control::driver::{self, Command, Shared, nearest};
@@ -27,6 +27,7 @@ use crate::control::judge::{View, Views};
 use crate::control::publisher::Publisher;
 use crate::control::state::{Finished, ServiceState};
 use crate::control::store::Journal;
+use crate::control::upgrade::{Upgrade, Upgraded};
 use crate::domain::rollout::machine::UnixMillis;
 use crate::domain::split::Share;
 use crate::domain::stats::histogram;
@@ -141,6 +142,7 @@ impl Controller {
     pub async fn rollback(&self, service: &str, by: &str, reason: &str) -> Result<Done, Refusal> {
         let asked = clock::now();
         let Some(published) = self.publisher.revert(service) else { return Err(self.unknown(service)) };
+        self.shared.overtaken.store(true, SeqCst);
         let (service, by, reason) = (service.to_owned(), by.to_owned(), reason.to_owned());
         self.ask(|reply| Command::Rollback { service, by, reason, asked, published, reply }).await
     }
@@ -195,6 +197,28 @@ impl Controller {
         Ok(pools.flat_map(|pool| pool.endpoints.iter().map(|endpoint| endpoint_now(pool, endpoint))).collect())
     }
 
+    /// How many streams of a service have been there for long, and the oldest of them.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn streams(&self, service: &str) -> Result<(u64, Vec<StreamNow>), Refusal> {
+        let known = self.find(service)?;
+        let now = clock::now().0;
+        let listed = self.plane.streams.oldest(service).into_iter().map(|stream| StreamNow {
+            kind: stream.kind.name(),
+            pool: stream.pool.clone(),
+            endpoint: stream.endpoint.clone(),
+            client: stream.client,
+            age_us: now.saturating_sub(stream.dispatched),
+            bytes: stream.bytes(),
+        });
+        let listed: Vec<_> = listed.collect();
+        let counted = known.pools.iter().flat_map(|pool| pool.tally.iter().map(|tally| tally.streams.read()));
+        // Of a pool that is gone nobody counts any more.
+        let total = counted.fold(0, u64::wrapping_add).max(listed.len() as u64);
+        Ok((total, listed))
+    }
+
     /// A rollout by id.
     ///
     /// # Errors
@@ -217,6 +241,48 @@ impl Controller {
     pub async fn history(&self, service: &str, limit: usize) -> Result<Vec<Finished>, Refusal> {
         self.find(service)?;
         self.journal.history(service, limit).await.map_err(|error| Refusal::Failed(error.to_string()))
+    }
+
+    /// Has this process succeeded by a new one.
+    ///
+    /// # Errors
+    /// When it cannot be, or there was no successor: then nothing has changed.
+    pub async fn upgrade(&self, by: &str) -> Result<Upgraded, Refusal> {
+        let orders = self.shared.upgrades.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let text = "this teal is a part of another program: it has no process of its own to replace";
+        let orders = orders.ok_or_else(|| Refusal::Conflict(text.to_owned()))?;
+        let (reply, answer) = oneshot::channel();
+        orders.send(Upgrade { by: by.to_owned(), reply }).map_err(|_| Refusal::ShuttingDown)?;
+        answer.await.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    /// Orders for upgrades, for whoever owns the process.
+    pub fn take_upgrades(&self) -> mpsc::UnboundedReceiver<Upgrade> {
+        let (orders, queue) = mpsc::unbounded_channel();
+        *self.shared.upgrades.lock().unwrap_or_else(PoisonError::into_inner) = Some(orders);
+        queue
+    }
+
+    /// Writes what is owed and lets go of the state. From here on changes wait; rollbacks are published.
+    ///
+    /// # Errors
+    /// When something cannot be written; then the state stays.
+    pub async fn release_state(&self) -> Result<(), Refusal> {
+        self.ask(Command::ReleaseState).await
+    }
+
+    /// Takes the state back, and does what waited.
+    pub async fn reclaim_state(&self) {
+        let (done, reclaimed) = oneshot::channel();
+        if self.commands.send(Command::ReclaimState(done)).is_ok() {
+            // An error means it had ended already.
+            let _ = reclaimed.await;
+        }
+    }
+
+    /// True if somebody rolled back since the state was let go of.
+    pub fn is_overtaken(&self) -> bool {
+        self.shared.overtaken.load(SeqCst)
     }
 
     /// Writes what is owed and ends the driver.

@@ -19,4 +19,5 @@ pub mod probe;
 pub mod publisher;
 pub mod state;
 pub mod store;
+pub mod upgrade;
 pub mod watch;

@@ -6,6 +6,7 @@
 pub mod analysis;
 pub mod balance;
 pub mod drain;
+pub mod farewell;
 pub mod forwarded;
 pub mod network;
 pub mod outcome;

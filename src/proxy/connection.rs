@@ -92,7 +92,7 @@ pub struct Client {
     since: Cell<Micros>,
     cut: Cell<bool>,
     over: Cell<bool>,
-    told: Cell<bool>,
+    leaving: Cell<Option<Micros>>,
     dozes: Cell<bool>,
 }
 
@@ -124,7 +124,7 @@ impl Client {
             since: Cell::new(clock::now()),
             cut: Cell::default(),
             over: Cell::default(),
-            told: Cell::default(),
+            leaving: Cell::default(),
             dozes: Cell::default(),
         }
     }
@@ -227,22 +227,42 @@ impl Client {
         self.over.get()
     }
 
+    /// The process ends: the next answer is its last, and it is closed once it has been idle for a while.
+    pub fn leave(&self, now: Micros) {
+        self.leaving.set(Some(now));
+        self.waiter.wake();
+    }
+
+    /// See [`Client::leave`].
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.get().is_some()
+    }
+
+    /// Nothing of a request is under way.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase.get(), Phase::Fresh | Phase::Idle)
+    }
+
+    /// The process has no more time for it.
+    pub fn cut_off(&self) {
+        self.leaving.set(Some(clock::now()));
+        self.cut.set(true);
+        match self.phase.get() {
+            Phase::Reading => self.waiter.give_up(),
+            _ => self.waiter.wake(),
+        }
+    }
+
     /// It has a request, or had one lately, or is too fresh to tell. A tunnel counts as one long request.
     pub fn is_busy(&self, now: Micros) -> bool {
         matches!(self.phase.get(), Phase::Busy | Phase::Reading) || now <= self.since.get().after(placement::RECENT)
     }
 
-    /// Cuts the connection if it has been silent for too long; closes an idle one politely while draining. Says why,
+    /// Cuts the connection if it has been silent for too long; closes an idle one that was told to leave. Says why,
     /// the first time it does either.
-    pub fn sweep(&self, now: Micros, limits: &settings::Client, draining: Option<Micros>) -> Option<Closed> {
+    pub fn sweep(&self, now: Micros, limits: &settings::Client) -> Option<Closed> {
         let (idle, limit, why) = match self.phase.get() {
-            Phase::Busy => {
-                // Only what shares its connection with others has something to say before its end.
-                if draining.is_some() && !self.told.replace(true) {
-                    self.waiter.wake();
-                }
-                return None;
-            }
+            Phase::Busy => return None,
             Phase::Reading => {
                 // Even if it was cut before: what explains that may be what it does not read.
                 let unread = now > self.since.get().after(limits.unread) && !self.waiter.is_given_up();
@@ -256,11 +276,11 @@ impl Client {
             Phase::Idle => (true, limits.keep_alive, Closed::KeepAlive),
             Phase::Head => (false, limits.head_timeout, Closed::HeadTimeout),
         };
-        let told = self.over.get() || self.cut.get();
+        let known = self.over.get() || self.cut.get();
         let mut closed = None;
         let since = self.since.get();
-        if let Some(began) = draining.filter(|_| idle)
-            && now > began.max(since).after(LINGER)
+        if let Some(told) = self.leaving.get().filter(|_| idle)
+            && now > told.max(since).after(LINGER)
             && !self.over.replace(true)
         {
             self.waiter.wake();
@@ -273,7 +293,7 @@ impl Client {
         if idle && now > since.after(DOZES) && !self.dozes.replace(true) {
             self.waiter.wake();
         }
-        closed.filter(|_| !told)
+        closed.filter(|_| !known)
     }
 }
 
@@ -425,11 +445,11 @@ mod tests {
             client.busy();
             client.stalls(moved);
             let now = clock::now();
-            assert_eq!(client.sweep(now, &limits, None), None);
+            assert_eq!(client.sweep(now, &limits), None);
             let late = now.after(limits.unread + Duration::from_secs(1));
-            assert_eq!(client.sweep(late, &limits, None), Some(Closed::Unread), "moved: {moved}");
+            assert_eq!(client.sweep(late, &limits), Some(Closed::Unread), "moved: {moved}");
             assert!(client.is_cut() && client.waiter.is_given_up());
-            assert_eq!(client.sweep(late, &limits, None), None, "it is told of once");
+            assert_eq!(client.sweep(late, &limits), None, "it is told of once");
         }
     }
 
@@ -443,9 +463,9 @@ mod tests {
                 client.idle();
             }
             let now = clock::now();
-            assert_eq!(client.sweep(now, &limits, None), None);
+            assert_eq!(client.sweep(now, &limits), None);
             assert!(!client.dozes());
-            assert_eq!(client.sweep(now.after(DOZES * 2), &limits, None), None);
+            assert_eq!(client.sweep(now.after(DOZES * 2), &limits), None);
             assert_eq!(client.dozes(), !is_busy);
             client.dozes.set(false);
         }
@@ -457,10 +477,10 @@ mod tests {
         let (client, limits) = (client(), settings::Client::default());
         client.begins_head();
         let slow = clock::now().after(limits.head_timeout + Duration::from_secs(1));
-        assert_eq!(client.sweep(slow, &limits, None), Some(Closed::HeadTimeout));
+        assert_eq!(client.sweep(slow, &limits), Some(Closed::HeadTimeout));
         client.stalls(false);
         let late = clock::now().after(limits.unread + Duration::from_secs(1));
-        assert_eq!(client.sweep(late, &limits, None), Some(Closed::Unread));
+        assert_eq!(client.sweep(late, &limits), Some(Closed::Unread));
         assert!(client.waiter.is_given_up());
     }
 }

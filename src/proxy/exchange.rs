@@ -9,6 +9,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use crate::bridge::streams::Kind;
 use crate::domain::outcome::Failure;
 use crate::proxy::buffer::Buffers;
 use crate::proxy::error::Fault;
@@ -166,7 +167,8 @@ impl Exchange {
 
     /// The final head is there: books it, and makes ready for the body.
     pub fn begin_body(&mut self) {
-        self.attempt.head(self.head().status);
+        let kind = kind_of(self.head(), self.framing());
+        self.attempt.head(self.head().status, kind);
     }
 
     /// Lets the head go once it was written down; the body follows.
@@ -209,7 +211,7 @@ impl Exchange {
     /// `n` bytes of the body went on towards the client.
     pub fn took(&mut self, n: usize) {
         each!(&mut self.wire, wire => wire.took(n));
-        self.attempt.moved();
+        self.attempt.moved(n);
     }
 
     /// Fields behind the body, at its end.
@@ -265,6 +267,18 @@ impl Exchange {
     pub fn into_attempt(self) -> Attempt {
         self.wire.discard(&self.worker.buffers);
         self.attempt
+    }
+}
+
+/// What an answer is, should it stream for long. One that says how long it is, is no stream.
+fn kind_of(head: ResponseHead<'_>, framing: Framing) -> Kind {
+    if matches!(framing, Framing::None | Framing::Length(_)) {
+        return Kind::Answer;
+    }
+    match head.fields.named("content-type").next().unwrap_or_default() {
+        kind if kind.starts_with(b"text/event-stream") => Kind::Events,
+        kind if kind.starts_with(b"application/grpc") => Kind::Grpc,
+        _ => Kind::Answer,
     }
 }
 

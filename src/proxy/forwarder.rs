@@ -70,7 +70,8 @@ pub async fn send<D: Downstream>(
             worker.connections.give_back(reached);
             return Err(Setback::TableMoved);
         }
-        let attempt = Attempt::begin(worker, &down.waiter(), present(worker, place), Arc::clone(endpoint));
+        let attempt =
+            Attempt::begin(worker, &down.waiter(), present(worker, place), Arc::clone(endpoint), request.origin.client);
         let upward = request.upward(down.client(), place);
         let limit = place.route().limits.body;
         let mut exchange = Exchange::begin(worker, reached, attempt, upward, request.framing, limit);

@@ -9,10 +9,11 @@
 //! hung up on.
 //!
 //! Invariant: a connection that the kernel already queued is served even while draining begins, if a place becomes
-//! free within the grace time; one that was handed over is served by the worker it was given to.
+//! free within the grace time, or left to a successor; one that was handed over is served by the worker it was given to.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A socket that is listened on.
 #[derive(Debug)]
 pub enum Listening {
-    /// TCP, one for each worker.
+    /// TCP, as a rule one for each worker.
     Tcp(StdListener),
     /// A Unix socket, shared by all workers.
     Unix(StdUnixListener),
@@ -50,6 +51,28 @@ enum Accepting {
 }
 
 impl Listening {
+    /// Another handle for the same socket.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Listening> {
+        match self {
+            Listening::Tcp(listener) => listener.try_clone().map(Listening::Tcp),
+            Listening::Unix(listener) => listener.try_clone().map(Listening::Unix),
+        }
+    }
+
+    /// Where it listens over TCP.
+    ///
+    /// # Errors
+    /// When the system does not know the socket.
+    pub fn local_address(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Listening::Tcp(listener) => listener.local_addr().map(Some),
+            Listening::Unix(_) => Ok(None),
+        }
+    }
+
     /// A connection that the kernel has queued, not blocking, and its other end.
     fn accept(&self) -> io::Result<(Arriving, SocketAddr)> {
         match self {
@@ -63,6 +86,15 @@ impl Listening {
                 socket.set_nonblocking(true)?;
                 Ok((Arriving::Unix(socket), LOCAL))
             }
+        }
+    }
+}
+
+impl From<Listening> for OwnedFd {
+    fn from(listening: Listening) -> OwnedFd {
+        match listening {
+            Listening::Tcp(listener) => listener.into(),
+            Listening::Unix(listener) => listener.into(),
         }
     }
 }
@@ -145,6 +177,10 @@ pub fn accept(worker: Rc<Worker>, number: usize, socket: Listening) -> io::Resul
                 tokio::time::sleep(PAUSE).await;
             }
             paused = after;
+        }
+        if worker.plane.roster.ending().is_some_and(|ending| ending.is_succeeded) {
+            // Whoever waits in the queue is the successor's.
+            return;
         }
         // An error means that the socket is gone already.
         if let Ok(listener) = listener.into_std() {
@@ -287,6 +323,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::bridge::roster::Ending;
     use crate::bridge::table::Plane;
     use crate::domain::placement::Load;
     use crate::proxy::worker::{self, Start};
@@ -314,10 +351,9 @@ mod tests {
         let arrival =
             Arrival { socket: Arriving::Tcp(socket), peer, listener: 0, place: plane.admission.enter(1).unwrap() };
         assert!(plane.handover.give(0, 1, arrival).is_none());
-        plane.roster.drain();
+        plane.roster.drain(Ending { grace: Duration::from_secs(20), pace: None, is_succeeded: false });
         client.write_all(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").unwrap();
-        let grace = Duration::from_secs(20);
-        let start = Start { index: 1, plane: Arc::clone(&plane), listeners: Vec::new(), access: None, grace };
+        let start = Start { index: 1, plane: Arc::clone(&plane), listeners: Vec::new(), access: None };
         worker::run(start).unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();

@@ -12,12 +12,14 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::{Cell as ObservedCell, PoolTally};
+use crate::bridge::streams::{Kind, Stream, Streams};
 use crate::bridge::table::{Pool, Service};
 use crate::clock::{self, Micros};
 use crate::config::settings::{self, Timeouts};
@@ -107,7 +109,7 @@ pub struct InFlight(RefCell<Slab<Entry>>);
 
 struct Entry {
     place: Place,
-    endpoint: std::sync::Arc<Endpoint>,
+    endpoint: Arc<Endpoint>,
     waiter: Rc<Waiter>,
     upload: Upload,
     dispatched: Micros,
@@ -126,6 +128,14 @@ struct Entry {
     expired: bool,
     /// Expired by an order, which is nobody's fault.
     cut: bool,
+    client: IpAddr,
+    kind: Kind,
+    /// Bytes up and down.
+    bytes: (u64, u64),
+    /// It has been streaming for long.
+    is_long: bool,
+    /// Its place among the long streams, as far as there was one.
+    listed: Option<(usize, Arc<Stream>)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -170,13 +180,21 @@ impl InFlight {
         self.len() == 0
     }
 
+    /// Cuts whatever is in flight; how many that were.
+    pub fn cut(&self) -> u64 {
+        self.0.borrow_mut().iter_mut().map(|(_, entry)| u64::from(entry.cut())).sum()
+    }
+
     /// Books what passed a mark, wakes what passed a deadline, and cuts what is at an endpoint that was cut off; how many.
-    pub fn sweep(&self, worker: usize, now: Micros) -> u64 {
+    pub fn sweep(&self, worker: usize, streams: &Streams, now: Micros) -> u64 {
         let mut cut = 0;
         for (_, entry) in self.0.borrow_mut().iter_mut() {
             match entry.endpoint.is_cut() {
                 true => cut += u64::from(entry.cut()),
-                false => entry.sweep(worker, now),
+                false => {
+                    entry.sweep(worker, now);
+                    entry.grow_old(worker, streams, now);
+                }
             }
         }
         cut
@@ -210,6 +228,27 @@ impl Entry {
         if now > self.deadline.min(self.last_call) && !self.expired {
             self.upload.client_failed = self.upload.waiting;
             self.expire();
+        }
+    }
+
+    /// Enters what has been streaming for long among the long streams, and keeps its bytes there up to date.
+    fn grow_old(&mut self, worker: usize, streams: &Streams, now: Micros) {
+        if self.phase == Phase::Head || now <= self.dispatched.after(STREAM_SETTLES) {
+            return;
+        }
+        if !std::mem::replace(&mut self.is_long, true) {
+            self.place.tally(worker).streams.add(1);
+        }
+        if self.listed.is_none() {
+            let place = &self.place;
+            self.listed = streams.enter(worker, || {
+                let kind = if self.phase == Phase::Tunnel { Kind::Tunnel } else { self.kind };
+                let named = (place.service().settings.name.as_str(), place.pool().name.as_str());
+                Stream::new((named.0, named.1, self.endpoint.to_string()), kind, self.client, self.dispatched.0)
+            });
+        }
+        if let Some((_, stream)) = &self.listed {
+            stream.moved(self.bytes.0, self.bytes.1);
         }
     }
 
@@ -264,7 +303,8 @@ impl Attempt {
         worker: &Rc<Worker>,
         waiter: &Rc<Waiter>,
         place: Place,
-        endpoint: std::sync::Arc<Endpoint>,
+        endpoint: Arc<Endpoint>,
+        client: IpAddr,
     ) -> Attempt {
         let now = clock::now();
         let service = place.service();
@@ -291,6 +331,11 @@ impl Attempt {
             waiting: false,
             expired: false,
             cut: false,
+            client,
+            kind: Kind::Answer,
+            bytes: (0, 0),
+            is_long: false,
+            listed: None,
             place,
             endpoint,
         };
@@ -299,8 +344,8 @@ impl Attempt {
         Attempt { worker: Rc::clone(worker), key }
     }
 
-    /// The response head came. An answer of 500 or above is a failure of the pool.
-    pub fn head(&self, status: u16) {
+    /// The response head came, of an answer of this kind. An answer of 500 or above is a failure of the pool.
+    pub fn head(&self, status: u16, kind: Kind) {
         let (worker, now) = (self.worker.index, clock::now());
         self.with(|entry| {
             let age = now.since(entry.dispatched);
@@ -315,13 +360,17 @@ impl Attempt {
             }
             entry.marked = ALL_MARKED;
             entry.phase = Phase::Body(now);
+            entry.kind = kind;
             entry.deadline = now.after(entry.idle);
         });
     }
 
-    /// Bytes of the response moved on towards the client.
-    pub fn moved(&self) {
-        self.with(|entry| entry.moved = true);
+    /// So many bytes of the response moved on towards the client.
+    pub fn moved(&self, bytes: usize) {
+        self.with(|entry| {
+            entry.moved = true;
+            entry.bytes.1 += bytes as u64;
+        });
     }
 
     /// Whether the next bytes of the response are the upstream's to send.
@@ -334,6 +383,7 @@ impl Attempt {
         self.with(|entry| {
             entry.upload.moved = true;
             entry.upload.pace.came(bytes as u64);
+            entry.bytes.0 += bytes as u64;
         });
     }
 
@@ -396,6 +446,12 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         let entry = self.worker.in_flight.0.borrow_mut().remove(self.key);
         let worker = self.worker.index;
+        if entry.is_long {
+            entry.place.tally(worker).streams.subtract(1);
+        }
+        if let Some((key, _)) = entry.listed {
+            self.worker.plane.streams.leave(worker, key);
+        }
         entry.place.tally(worker).in_flight.subtract(1);
         entry.endpoint.in_flight_of(worker).subtract(1);
         if entry.place.judged {

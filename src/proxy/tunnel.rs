@@ -9,7 +9,6 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -45,9 +44,11 @@ pub struct Tunnel {
 /// Copies both ways until both sides have closed, one fails, or nothing moved for too long.
 pub async fn run(client: Side, tunnel: Tunnel) {
     let Tunnel { upstream, attempt } = tunnel;
-    let moved = Rc::new(Cell::new(clock::now()));
-    let mut down = Moving { stream: client.stream, moved: Rc::clone(&moved) };
-    let mut up = Moving { stream: upstream.stream, moved: Rc::clone(&moved) };
+    let moved = Cell::new(clock::now());
+    attempt.upload_moved(client.early.len());
+    attempt.moved(upstream.early.len());
+    let mut down = Moving { stream: client.stream, moved: &moved, took: &|bytes| attempt.upload_moved(bytes) };
+    let mut up = Moving { stream: upstream.stream, moved: &moved, took: &|bytes| attempt.moved(bytes) };
     let copy = async {
         // Nobody else flushes what TLS holds back of it.
         up.write_all(&client.early).await?;
@@ -61,6 +62,8 @@ pub async fn run(client: Side, tunnel: Tunnel) {
         () = silence(&moved) => {}
         () = cut(&attempt) => {}
     }
+    let Moving { stream: mut down, .. } = down;
+    drop(up);
     attempt.complete();
     let _ = tokio::time::timeout(FAREWELL, down.shutdown()).await;
 }
@@ -83,23 +86,26 @@ async fn silence(moved: &Cell<Micros>) {
     }
 }
 
-/// A stream that notes when bytes last moved.
-struct Moving {
+/// A stream that notes when bytes were last read from it, and how many.
+struct Moving<'a> {
     stream: Stream,
-    moved: Rc<Cell<Micros>>,
+    moved: &'a Cell<Micros>,
+    took: &'a dyn Fn(usize),
 }
 
-impl AsyncRead for Moving {
+impl AsyncRead for Moving<'_> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() {
             self.moved.set(clock::now());
+            (self.took)(buf.filled().len() - before);
         }
         polled
     }
 }
 
-impl AsyncWrite for Moving {
+impl AsyncWrite for Moving<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -67,6 +67,22 @@ fn clear(path: &Path) -> io::Result<()> {
     }
 }
 
+impl SocketFile {
+    /// The file of a socket that a predecessor made.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn of(path: &Path) -> io::Result<SocketFile> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(SocketFile { path: path.to_owned(), identity: identity(&found) })
+    }
+
+    /// Leaves the file to a successor, who listens on its socket.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
 fn identity(file: &fs::Metadata) -> Identity {
     (file.dev(), file.ino(), file.mtime(), file.mtime_nsec())
 }
@@ -118,6 +134,18 @@ mod tests {
         let (_listener, _file) = bind(&settings).unwrap();
         assert_eq!(bind(&settings).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(UnixStream::connect(&settings.path).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_is_left_to_a_successor_is_removed_by_that_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = at(&folder);
+        let (_listener, file) = bind(&settings).unwrap();
+        let successors = SocketFile::of(&settings.path).unwrap();
+        file.leave();
+        assert!(UnixStream::connect(&settings.path).is_ok());
+        drop(successors);
+        assert!(!settings.path.exists());
     }
 
     #[test]

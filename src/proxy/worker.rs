@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use crate::bridge::table::{Plane, Table, WorkerTally};
 use crate::clock::{self, Micros};
+use crate::domain::farewell::Pace;
 use crate::domain::retry::Budget;
 use crate::proxy::access::AccessBuffer;
 use crate::proxy::buffer::Buffers;
@@ -31,6 +32,10 @@ use crate::proxy::upstream::Connections;
 const SWEEP: Duration = Duration::from_millis(10);
 /// How often an idle worker looks at its idle connections.
 const IDLE_SWEEP: Duration = Duration::from_millis(250);
+/// How often clients are looked at while the worker drains: the grain of farewells.
+const FAREWELL_SWEEP: Duration = Duration::from_millis(50);
+/// For what is said to clients that were cut.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Sweeps without anything in flight before the worker slows down.
 const QUIET_SWEEPS: u32 = 100;
 
@@ -65,6 +70,8 @@ pub struct Worker {
     random: Cell<u64>,
     turn: Cell<u64>,
     draining: Cell<Option<Micros>>,
+    /// Clients that were told to go since then.
+    told: Cell<usize>,
     drains: Notify,
     lag: Lag,
     quiet: Cell<bool>,
@@ -84,12 +91,10 @@ pub struct Start {
     pub index: usize,
     /// What it shares with the control plane.
     pub plane: Arc<Plane>,
-    /// Its own listeners, bound but not yet accepting.
-    pub listeners: Vec<Listening>,
+    /// Its own listeners with their numbers, bound but not yet accepting.
+    pub listeners: Vec<(usize, Listening)>,
     /// Where its access log lines go.
     pub access: Option<AccessBuffer>,
-    /// How long a drain may take.
-    pub grace: Duration,
 }
 
 /// Runs a worker until it has drained; blocks the thread.
@@ -103,7 +108,7 @@ pub fn run(start: Start) -> std::io::Result<()> {
         worker.take_up();
         worker.plane.handover.open(worker.index);
         let receiving = tokio::task::spawn_local(listener::receive(Rc::clone(&worker)));
-        let accepting = start.listeners.into_iter().enumerate();
+        let accepting = start.listeners.into_iter();
         let accepting = accepting.map(|(number, socket)| listener::accept(Rc::clone(&worker), number, socket));
         let accepting: Vec<_> = accepting.collect::<std::io::Result<_>>()?;
         let accepting: Vec<_> = accepting.into_iter().map(tokio::task::spawn_local).collect();
@@ -116,7 +121,12 @@ pub fn run(start: Start) -> std::io::Result<()> {
             listener::receive_last(&worker);
             worker.drained().await;
         };
-        let _ = tokio::time::timeout(start.grace, drained).await;
+        let grace = worker.plane.roster.ending().map_or(Duration::ZERO, |ending| ending.grace);
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            worker.cut_rest();
+            // What was cut is told, as far as it reads.
+            let _ = tokio::time::timeout(LAST_WORDS, worker.drained()).await;
+        }
         receiving.abort();
         sweeping.abort();
         Ok(())
@@ -131,6 +141,7 @@ async fn watch(worker: &Rc<Worker>) {
     }
     worker.draining.set(Some(clock::now()));
     worker.drains.notify_waiters();
+    worker.stir();
     // Tables still change while the last requests end: rollbacks included.
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
@@ -153,10 +164,11 @@ async fn sweep(worker: Rc<Worker>) {
         if slept {
             worker.tally().lag.set(worker.lag.woken(now, pace, now.since(before)));
         }
-        worker.tally().cut.add(worker.in_flight.sweep(worker.index, now));
+        worker.tally().cut.add(worker.in_flight.sweep(worker.index, &worker.plane.streams, now));
         without = if worker.in_flight.is_empty() { without + 1 } else { 0 };
-        worker.quiet.set(without > QUIET_SWEEPS);
-        if now.since(housekeeping) >= IDLE_SWEEP.as_micros() as u64 {
+        worker.quiet.set(without > QUIET_SWEEPS && !worker.is_draining());
+        let pause = if worker.is_draining() { FAREWELL_SWEEP } else { IDLE_SWEEP };
+        if now.since(housekeeping) >= pause.as_micros() as u64 {
             housekeeping = now;
             worker.connections.sweep(now);
             if worker.quiet.get() {
@@ -186,6 +198,7 @@ impl Worker {
             random: Cell::new(fastrand::u64(..) | 1),
             turn: Cell::default(),
             draining: Cell::default(),
+            told: Cell::default(),
             drains: Notify::new(),
             lag: Lag::default(),
             quiet: Cell::default(),
@@ -197,7 +210,7 @@ impl Worker {
     /// A worker that no thread runs, by the plane's current table: for whoever drives a connection by hand.
     pub fn alone(plane: &Arc<Plane>) -> Rc<Worker> {
         let plane = Arc::clone(plane);
-        let start = Start { index: 0, plane, listeners: Vec::new(), access: None, grace: Duration::ZERO };
+        let start = Start { index: 0, plane, listeners: Vec::new(), access: None };
         let worker = Worker::new(&start);
         worker.take_up();
         Rc::new(worker)
@@ -285,16 +298,40 @@ impl Worker {
     }
 
     fn sweep_clients(&self, now: Micros) {
+        if let Some(began) = self.draining.get() {
+            self.bid_farewell(now, began);
+        }
         let snapshot = self.snapshot();
         let mut busier = 0;
         for (_, Seat { client, busy }) in self.clients.borrow().iter() {
             let is_busy = client.is_busy(now);
             busier += i32::from(is_busy) - i32::from(busy.replace(is_busy));
-            if let Some(closed) = client.sweep(now, &snapshot.table.client, self.draining.get()) {
+            if let Some(closed) = client.sweep(now, &snapshot.table.client) {
                 self.tally().closed[closed as usize].add(1);
             }
         }
         self.plane.handover.busier(self.index, busier);
+    }
+
+    /// Tells as many clients to go as it is time for, idle ones first: they have nothing to finish.
+    fn bid_farewell(&self, now: Micros, began: Micros) {
+        let Some(ending) = self.plane.roster.ending() else { return };
+        let pace = Pace { per_second: ending.pace, grace: ending.grace };
+        let clients = self.clients.borrow();
+        let staying = || clients.iter().map(|(_, seat)| &seat.client).filter(|client| !client.is_leaving());
+        let connections = self.told.get() + staying().count();
+        let workers = self.plane.workers.iter().count();
+        let due = pace.told(connections, workers, now.since(began)).saturating_sub(self.told.get());
+        let idle = staying().filter(|client| client.is_idle());
+        let busy = staying().filter(|client| !client.is_idle());
+        let told = idle.chain(busy).take(due).inspect(|client| client.leave(now)).count();
+        self.told.set(self.told.get() + told);
+    }
+
+    /// The time is over: cuts what is in flight, and every connection.
+    fn cut_rest(&self) {
+        self.tally().cut.add(self.in_flight.cut());
+        self.clients.borrow().iter().for_each(|(_, seat)| seat.client.cut_off());
     }
 
     async fn drained(&self) {

@@ -47,6 +47,7 @@ metrics! {
     RETRIES = "teal_pool_retries_total", "Further attempts after a failed one.";
     LATENCY = "teal_pool_latency_seconds", "Dispatch to response head of answers below 500.";
     IN_FLIGHT = "teal_pool_in_flight", "Attempts at a pool that have not ended.";
+    LONG_STREAMS = "teal_pool_long_streams", "Attempts at a pool that have been streaming for ten seconds or more.";
     SHARE = "teal_pool_share_ratio", "Share of traffic of a pool, 0 to 1.";
     ACTIVE = "teal_pool_active", "1 for the pool that rollbacks return to.";
     EPOCH = "teal_service_weight_epoch", "Counts changes of a service's split.";

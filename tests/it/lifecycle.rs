@@ -57,6 +57,20 @@ fn a_shutdown_finishes_what_is_under_way_and_closes_what_is_idle() {
 }
 
 #[test]
+fn clients_are_told_to_go_one_after_another() {
+    let (_blue, text) = blue("shutdown: { grace: 30s, pace: 1 }");
+    let teal = Teal::start(&text.replace("workers: 2", "workers: 1"));
+    let mut idle: Vec<_> = (0..3).map(|_| teal.client()).collect();
+    assert!(idle.iter_mut().all(|client| client.get("/", "").status == 200));
+    let ending = thread::spawn(move || teal.shutdown());
+    assert!(idle[0].is_closed());
+    // It is not its turn yet: it is served, and stays.
+    assert_eq!(idle[2].get("/", "").header("connection"), None);
+    assert!(idle[1].is_closed() && idle[2].is_closed(), "their turn comes");
+    assert_eq!(ending.join().unwrap(), 0, "nothing was cut");
+}
+
+#[test]
 fn what_takes_longer_than_the_grace_time_is_cut() {
     let (upstream, begins) = slow(Duration::from_secs(20));
     let teal = Teal::start(&text(&upstream, "shutdown: { grace: 300ms }"));
@@ -64,9 +78,11 @@ fn what_takes_longer_than_the_grace_time_is_cut() {
     busy.send("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n");
     begins.recv().unwrap();
     let began = Instant::now();
-    teal.shutdown();
+    assert_eq!(teal.shutdown(), 1, "one request was cut");
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
-    assert_eq!(busy.answer(), None);
+    let answer = busy.answer().expect("a word of why");
+    assert_eq!((answer.status, answer.header("connection")), (503, Some("close")), "{answer:?}");
+    assert!(busy.is_closed());
 }
 
 #[test]

@@ -23,3 +23,4 @@ mod sigterm;
 mod support;
 mod swaps;
 mod tls;
+mod upgrade;

@@ -73,6 +73,19 @@ async fn orders_carry_their_bodies_and_conditions() {
 }
 
 #[tokio::test]
+async fn a_rollback_is_asked_for_again_of_whoever_takes_over() {
+    let fake = Fake::start(|_, before| match before {
+        0 | 1 => problem("503 Service Unavailable", "shutting_down", "teal is shutting down"),
+        _ => json(&done()),
+    });
+    let fake = fake.await;
+    let ended = teal("rollback shop", &fake.address).await;
+    assert_eq!((ended.code, ended.err.as_str(), fake.asked().len()), (0, "", 3));
+    let fake = Fake::start(|_, _| problem("503 Service Unavailable", "timeout", "no answer within 30 s")).await;
+    assert_eq!((teal("rollback shop", &fake.address).await.code, fake.asked().len()), (1, 1));
+}
+
+#[tokio::test]
 async fn a_reload_has_no_body() {
     let fake = Fake::start(|_, _| json(&Reloaded { version: 9, changed: true, needs_restart: vec![] })).await;
     assert_eq!(teal("reload", &fake.address).await.out, "reloaded: table version 9\n");

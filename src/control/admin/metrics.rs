@@ -183,12 +183,13 @@ fn taken_up(roster: &Roster, version: u64) -> u64 {
     seen
 }
 
-fn pools(table: &Table) -> [MetricFamily; 5] {
+fn pools(table: &Table) -> [MetricFamily; 6] {
     type Tallies = PerWorker<PoolTally>;
     let mut responses = Vec::new();
     let mut failures = Vec::new();
     let mut retries = Vec::new();
     let mut in_flight = Vec::new();
+    let mut streams = Vec::new();
     let mut latency = Vec::new();
     for (service, pool) in
         table.services.iter().flat_map(|service| service.pools.iter().map(move |pool| (service, pool)))
@@ -205,6 +206,7 @@ fn pools(table: &Table) -> [MetricFamily; 5] {
         }
         retries.push(counter(&place, sum(&|tally| tally.retries.read())));
         in_flight.push(gauge(&place, sum(&|tally| tally.in_flight.read()) as f64));
+        streams.push(gauge(&place, sum(&|tally| tally.streams.read()) as f64));
         latency.push(latency_histogram(&place, &latency_of(tallies), sum(&|tally| tally.latency_sum.read())));
     }
     [
@@ -212,6 +214,7 @@ fn pools(table: &Table) -> [MetricFamily; 5] {
         family(names::FAILURES, MetricType::COUNTER, failures),
         family(names::RETRIES, MetricType::COUNTER, retries),
         family(names::IN_FLIGHT, MetricType::GAUGE, in_flight),
+        family(names::LONG_STREAMS, MetricType::GAUGE, streams),
         family(names::LATENCY, MetricType::HISTOGRAM, latency),
     ]
 }

@@ -6,6 +6,8 @@
 //! Invariant: `GET` never changes anything.
 
 mod endpoints;
+mod streams;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,11 +47,13 @@ POST /v1/services/{s}/rollback    {\"reason\": \"...\"}
 GET  /v1/services/{s}/endpoints   what they do; also .../pools/{p}/endpoints
 PUT  /v1/services/{s}/pools/{p}   {\"state\": \"drained|in_use\", \"deadline\": \"30s\"}
 PUT  .../pools/{p}/endpoints/{e}  the same for one address, percent-encoded
+GET  /v1/services/{s}/streams     what has been in flight for ten seconds or more
 GET  /v1/services/{s}/rollouts    newest first; ?limit=
 POST /v1/services/{s}/rollouts    {\"to\": \"green\"}; Idempotency-Key
 GET  /v1/rollouts/{id}            one rollout
 POST /v1/rollouts/{id}/actions    {\"action\": \"pause|resume|approve|promote|abort\"}
 POST /v1/config/reload            read the file again
+POST /v1/upgrade                  a new process of the program on the disk takes over
 GET  /v1/events                   server-sent events; ?after= or Last-Event-ID
 GET  /metrics                     Prometheus
 GET  /livez, /readyz              probes
@@ -92,6 +96,8 @@ fn routes() -> Router<Api> {
         .route("/v1/services/{service}/rollback", post(rollback))
         .route("/v1/services/{service}/rollouts", get(history).post(deploy))
         .merge(endpoints::routes())
+        .merge(streams::routes())
+        .merge(upgrade::routes())
         .route("/v1/rollouts/{id}", get(rollout))
         .route("/v1/rollouts/{id}/actions", post(act))
         .route("/v1/config/reload", post(reload))

@@ -12,6 +12,8 @@ mod answers;
 pub(super) mod body;
 pub mod endpoints;
 mod orders;
+pub mod streams;
+pub mod upgrade;
 
 pub(super) use answers::CLASSES;
 

@@ -7,6 +7,7 @@
 //! Invariant: `states` holds for every service what was last acknowledged, or something safer.
 
 mod drains;
+mod hold;
 mod moves;
 mod reload;
 mod rollouts;
@@ -31,6 +32,7 @@ use crate::control::materials::Materials;
 use crate::control::publisher::{Published, Publisher};
 use crate::control::state::{Finished, ServiceState};
 use crate::control::store::{Journal, Loaded};
+use crate::control::upgrade::Upgrade;
 use crate::domain::rollout::machine::{Event, Millis};
 use crate::domain::split::Share;
 
@@ -98,6 +100,10 @@ pub enum Command {
     Drain(Box<Drain>, Reply<Drained>),
     /// The judge found a canary worse.
     Worse(Sentence),
+    /// Write what is owed and let go of the state, for a process that is to succeed this one.
+    ReleaseState(Reply<()>),
+    /// There is no such process after all.
+    ReclaimState(oneshot::Sender<()>),
     /// Write what is owed and end.
     Close(oneshot::Sender<()>),
 }
@@ -111,6 +117,10 @@ pub struct Shared {
     pub rollbacks: Mutex<(u64, u64)>,
     /// False after a refused reload.
     pub reload_refused: AtomicBool,
+    /// Somebody rolled back while the state was let go of: what is to succeed this process begins with the wrong split.
+    pub overtaken: AtomicBool,
+    /// Who upgrades this process, if somebody does.
+    pub upgrades: Mutex<Option<mpsc::UnboundedSender<Upgrade>>>,
     /// Files beside the configuration whose change is a reload: certificates and keys.
     pub files: Mutex<BTreeSet<PathBuf>>,
 }
@@ -140,6 +150,8 @@ pub struct Driver {
     ended: Vec<Finished>,
     /// What is on its way out of use.
     draining: Vec<drains::UnderWay>,
+    /// Commands that wait while the state is let go of; `None` while it is ours.
+    held: Option<Vec<Command>>,
 }
 
 /// What a driver is made from.
@@ -189,6 +201,7 @@ impl Driver {
             owed: BTreeSet::new(),
             ended: Vec::new(),
             draining: Vec::new(),
+            held: None,
         };
         for (service, state) in &loaded.dropped {
             let sentence = format!("a move to {} was under way when the process ended: dropped", state.canary_share());
@@ -224,7 +237,16 @@ impl Driver {
                     let _ = done.send(());
                     return;
                 }
-                Some(command) => self.take(command).await,
+                Some(Command::ReleaseState(reply)) => drop(reply.send(self.release().await)),
+                Some(Command::ReclaimState(done)) => {
+                    self.reclaim().await;
+                    let _ = done.send(());
+                }
+                Some(command) => {
+                    if let Some(command) = self.hold(command) {
+                        self.take(command).await;
+                    }
+                }
             }
         }
     }
@@ -276,11 +298,15 @@ impl Driver {
                 self.worse(sentence).await;
                 self.show();
             }
-            Command::Close(_) => {}
+            // Not taken here.
+            Command::ReleaseState(_) | Command::ReclaimState(_) | Command::Close(_) => {}
         }
     }
 
     async fn tick(&mut self) {
+        if self.held.is_some() {
+            return;
+        }
         self.pay_debts().await;
         self.look_after_drains();
         let running: Vec<String> =

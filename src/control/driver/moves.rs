@@ -173,7 +173,7 @@ impl Driver {
 
     /// Writes every state that is not durable yet.
     pub(super) async fn pay_debts(&mut self) {
-        if self.owed.is_empty() {
+        if self.owed.is_empty() || self.held.is_some() {
             return;
         }
         let mut batch = Batch::new();

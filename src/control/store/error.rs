@@ -66,6 +66,9 @@ pub enum StoreError {
         /// The most that is kept.
         limit: usize,
     },
+    /// The state was let go of, for a process that succeeds this one.
+    #[error("the state is with another process, which succeeds this one")]
+    Released,
     /// The journal was closed.
     #[error("the state is closed: this process is shutting down")]
     Closed,

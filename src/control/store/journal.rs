@@ -30,6 +30,8 @@ enum Request {
     WriteLater(Batch),
     History(String, usize, Answer<Vec<Finished>>),
     Rollout(String, Answer<Option<Finished>>),
+    Release(oneshot::Sender<()>),
+    Reclaim(Answer<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -74,6 +76,24 @@ impl Journal {
         self.ask(|answer| Request::Rollout(id.to_owned(), answer)).await
     }
 
+    /// Lets go of the file once everything that was queued is written; see [`Store::release`].
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub async fn release(&self) -> Result<(), StoreError> {
+        let (done, released) = oneshot::channel();
+        self.requests.send(Request::Release(done)).await.map_err(|_| StoreError::Closed)?;
+        released.await.map_err(|_| StoreError::Closed)
+    }
+
+    /// See [`Store::reclaim`].
+    ///
+    /// # Errors
+    /// As [`Store::reclaim`], or [`StoreError::Closed`].
+    pub async fn reclaim(&self) -> Result<(), StoreError> {
+        self.ask(Request::Reclaim).await
+    }
+
     /// Serves what is queued, releases the file and ends the thread; every later request is
     /// [`StoreError::Closed`].
     pub async fn close(&self) {
@@ -102,12 +122,19 @@ fn serve(mut store: Store, mut queue: mpsc::Receiver<Request>) {
         match request {
             Request::Write(batch, answer) => drop(answer.send(store.commit(&batch))),
             Request::WriteLater(batch) => {
-                if let Err(error) = store.commit(&batch) {
-                    tracing::warn!(%error, "evidence was not written");
+                match store.commit(&batch) {
+                    // The successor goes on from what was written last.
+                    Ok(()) | Err(StoreError::Released) => {}
+                    Err(error) => tracing::warn!(%error, "evidence was not written"),
                 }
             }
             Request::History(service, limit, answer) => drop(answer.send(store.history(&service, limit))),
             Request::Rollout(id, answer) => drop(answer.send(store.rollout(&id))),
+            Request::Release(done) => {
+                store.release();
+                let _ = done.send(());
+            }
+            Request::Reclaim(answer) => drop(answer.send(store.reclaim())),
             Request::Close(done) => {
                 drop(store);
                 queue.close();

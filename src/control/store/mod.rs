@@ -61,6 +61,8 @@ pub struct Store {
     /// `None` after an I/O error, until the next use opens it again.
     database: Option<Database>,
     reopen: Option<Reopen>,
+    /// It was let go of.
+    is_released: bool,
 }
 
 /// How the same file is opened once more.
@@ -92,7 +94,7 @@ impl Store {
     pub fn with_backend(backend: impl redb::StorageBackend) -> Result<Store, StoreError> {
         let place = "the state in memory".to_owned();
         let database = file::open_backend(backend, &place)?;
-        Ok(Store { place, database: Some(database), reopen: None })
+        Ok(Store { place, database: Some(database), reopen: None, is_released: false })
     }
 
     /// A store on a test's disk, which is opened again after an I/O error like a file.
@@ -107,7 +109,7 @@ impl Store {
 
     fn with_reopen(place: String, reopen: Reopen) -> Result<Store, StoreError> {
         let database = reopen()?;
-        Ok(Store { place, database: Some(database), reopen: Some(reopen) })
+        Ok(Store { place, database: Some(database), reopen: Some(reopen), is_released: false })
     }
 
     /// What a restart resumes from.
@@ -166,8 +168,26 @@ impl Store {
         })
     }
 
+    /// Lets go of the file, so that another process can open it. Until [`Store::reclaim`] every use is refused.
+    pub fn release(&mut self) {
+        self.database = None;
+        self.is_released = true;
+    }
+
+    /// Opens the file again that was let go of.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; the next use tries once more.
+    pub fn reclaim(&mut self) -> Result<(), StoreError> {
+        self.is_released = false;
+        self.with(|_| Ok(()))
+    }
+
     /// Does `work`, opening the file again if an earlier I/O error closed it.
     fn with<T>(&mut self, work: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, StoreError> {
+        if self.is_released {
+            return Err(StoreError::Released);
+        }
         let database = match (self.database.take(), &self.reopen) {
             (Some(database), _) => database,
             (None, Some(reopen)) => reopen()?,

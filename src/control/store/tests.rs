@@ -346,7 +346,7 @@ async fn a_full_queue_refuses_evidence_instead_of_waiting() {
         }
         file::open_backend(redb::backends::InMemoryBackend::new(), "memory")
     });
-    let store = Store { place: "memory".to_owned(), database: None, reopen: Some(reopen) };
+    let store = Store { place: "memory".to_owned(), database: None, reopen: Some(reopen), is_released: false };
     let journal = Journal::spawn(store).unwrap();
     assert!(journal.write_later(Batch::new().evidence(SHOP, vec![0])));
     held.recv().unwrap();

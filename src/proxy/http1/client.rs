@@ -272,7 +272,7 @@ impl Connection {
 
     /// Appends what ends every head of ours: whether the connection goes on, and the empty line.
     fn end_head(&mut self) {
-        if self.worker.plane.roster.is_ending() {
+        if self.client.is_leaving() {
             // Told now, the client opens its next connection elsewhere; cut later, it might lose a request.
             self.keeps_alive = false;
         }

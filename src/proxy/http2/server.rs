@@ -166,7 +166,7 @@ impl Served {
         if is_cut || (is_over && self.streams.is_empty()) {
             return self.part(Reason::NO_ERROR);
         }
-        if (is_over || self.worker.plane.roster.is_ending())
+        if (is_over || self.client.is_leaving())
             && let State::Open(connection) = &mut self.state
             && !std::mem::replace(&mut self.is_leaving, true)
         {

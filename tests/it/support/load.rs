@@ -71,11 +71,16 @@ fn run(address: SocketAddr, counts: &Counts) {
     while !counts.stop.load(SeqCst) {
         let connection = client.get_or_insert_with(|| Client::connect(address));
         connection.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n");
-        let status = connection.answer().map_or(0, |answer| answer.status);
+        let answer = connection.answer();
+        let is_last = answer.as_ref().is_some_and(|answer| answer.header("connection") == Some("close"));
+        let status = answer.map_or(0, |answer| answer.status);
         counts.served.fetch_add(1, SeqCst);
         if status != 200 {
             *counts.failed.lock().unwrap().entry(status).or_default() += 1;
             // Whether the connection is still of use is not this test's question.
+            client = None;
+        }
+        if is_last {
             client = None;
         }
         super::pace(PACE);

@@ -19,12 +19,17 @@ pub struct Process {
     pub admin: SocketAddr,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Process {
     /// Teal with this configuration, after the shell has done `before`, such as `ulimit -n 64`.
     pub fn start(before: &str, text: &str) -> Process {
+        Process::with_input(before, text, Stdio::null())
+    }
+
+    /// The same with something to read from.
+    pub fn with_input(before: &str, text: &str, input: Stdio) -> Process {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("teal.yaml");
         std::fs::write(&file, text).unwrap();
@@ -32,7 +37,7 @@ impl Process {
             .args(["-c", &format!("{before} && exec \"$0\" run -c \"$1\""), env!("CARGO_BIN_EXE_teal")])
             .arg(&file)
             .env_clear()
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -42,13 +47,8 @@ impl Process {
         std::thread::spawn(move || {
             BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
         });
-        let mut process = Process {
-            listen: SocketAddr::from(([0; 4], 0)),
-            admin: SocketAddr::from(([0; 4], 0)),
-            child,
-            log,
-            _folder: folder,
-        };
+        let mut process =
+            Process { listen: SocketAddr::from(([0; 4], 0)), admin: SocketAddr::from(([0; 4], 0)), child, log, folder };
         process.until("it serves", |process| !process.logged("serving").is_empty());
         let serving = process.logged("serving").remove(0);
         let address = |key: &str| serving.split(key).nth(1)?.split(' ').next()?.parse().ok();
@@ -65,6 +65,16 @@ impl Process {
             assert!(self.is_running(), "it ended before {what}\n{:?}", self.logged(""));
             std::thread::park_timeout(Duration::from_millis(5));
         }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes its configuration anew.
+    pub fn write(&self, text: &str) {
+        std::fs::write(self.folder.path().join("teal.yaml"), text).unwrap();
     }
 
     /// True as long as it has not ended.
@@ -117,6 +127,15 @@ impl Process {
 
     fn of(&self, file: &str) -> std::path::PathBuf {
         Path::new("/proc").join(self.child.id().to_string()).join(file)
+    }
+}
+
+/// Waits until `done` says so, at most half a minute: the machine may be busy.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "never: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 

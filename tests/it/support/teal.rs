@@ -76,9 +76,9 @@ impl Teal {
         Teal::from_folder(folder)
     }
 
-    /// Ends it in order; afterwards nothing of it runs.
-    pub fn shutdown(mut self) {
-        self.running.take().expect("running until dropped").shutdown();
+    /// Ends it in order; afterwards nothing of it runs. How many requests were cut.
+    pub fn shutdown(mut self) -> u64 {
+        self.running.take().expect("running until dropped").shutdown()
     }
 
     /// A new client connection to the admin API.

@@ -53,6 +53,8 @@ pub enum Act {
     AnswerAndClose(Vec<u8>),
     /// Waits, then answers with these bytes and keeps the connection.
     Slowly(Duration, Vec<u8>),
+    /// Answers with these bytes, and says nothing more until the connection ends.
+    AnswerAndHang(Vec<u8>),
     /// Closes without a byte.
     Close,
     /// Says nothing until the connection ends.
@@ -286,6 +288,10 @@ fn serve(stream: impl Read + Write, shared: &Shared, connection: u64, proxied: &
                 out.write_all(&bytes)?;
             }
             Act::AnswerAndClose(bytes) => return out.write_all(&bytes),
+            Act::AnswerAndHang(bytes) => {
+                out.write_all(&bytes)?;
+                return input.read_to_end(&mut Vec::new()).map(drop);
+            }
             Act::Close => return Ok(()),
             Act::Hang => return input.read_to_end(&mut Vec::new()).map(drop),
             Act::Echo(head) => {

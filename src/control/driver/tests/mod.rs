@@ -3,6 +3,7 @@
 //! A worker is a task that takes up every table and reports it; it notes what it took up, and a test may stop it.
 
 mod crash;
+mod hold;
 mod races;
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
