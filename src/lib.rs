@@ -39,7 +39,7 @@
 //! 4. [`proxy::pipeline`]: the rest of this list, in one page of code.
 //! 5. [`bridge::table`] asks [`domain::route`] for service and route and for the first override that matches; without
 //!    one, [`domain::split`] draws the pool from the request's key.
-//! 6. [`domain::balance`]: an endpoint of that pool, among those that are eligible.
+//! 6. [`domain::balance`]: an endpoint of that pool, among those that are eligible, by priority, weight and policy.
 //! 7. [`proxy::forwarder`]: takes a connection from [`proxy::upstream`] or opens one. Then, without yielding, it asks
 //!    the current table again whether the pool may still get requests, books the attempt, and writes the head. If the
 //!    table says no, the request goes back to step 5. [`proxy::hop`] says which fields go up and down.
@@ -117,6 +117,7 @@
 //! | [`bridge::admission`] | how many connections there are, in all and from one source; why one ended |
 //! | [`bridge::handover`] | what each worker carries, and an inbox for connections it is given |
 //! | [`bridge::table`] | the routing table and what a request gets from it |
+//! | [`bridge::balancer`] | whose turn it is and how priorities stand, for each worker; the pick |
 //! | [`bridge::endpoint`] | an endpoint's health, in-flight counts and where it was found; survives tables |
 //! | [`bridge::observations`] | books, cells and tallies: what workers count, per weight epoch and in total |
 //! | [`bridge::counters`] | counters with one writer each |
@@ -138,13 +139,14 @@
 //! | [`control::ledger`] | the judge's evidence on disk |
 //! | [`control::materials`] | the TLS of a configuration, made ready for a table |
 //! | [`control::publisher`] | the one writer of the table |
+//! | [`control::standing`] | tells when a pool panics or fails over |
 //! | [`control::state`] | what users and rollouts change at run time |
 //! | [`control::store`] | one crash-safe file, and its thread |
 //! | [`control::upgrade`] | an order for a new process |
 //! | [`control::watch`] | a changed file or certificate is a reload |
 //! | `demo` | the embedded demo: two versions, users, a fault |
 //! | [`domain::analysis`] | the comparator, its findings and approvals |
-//! | [`domain::balance`] | which endpoint of a pool |
+//! | [`domain::balance`] | which endpoint of a pool: policies, weights, priorities, panic, slow start |
 //! | [`domain::drain`] | what is out of use by an order, and how such an order ends |
 //! | [`domain::farewell`] | how fast clients are told to go when a process ends |
 //! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
@@ -219,6 +221,8 @@
 //! - *blue, green*: names of pools. *baseline, canary*: roles in one rollout.
 //! - *override*: a rule that beats the split. *sticky*: the split's key is a cookie with a random id.
 //! - *connections*: kept open to upstreams; never called a pool. *balance*: the choice of an endpoint.
+//! - *weight*: an endpoint's part beside others of its *priority*; a lower priority is used first. *panic*: too few are
+//!   eligible for what their own results hold against the others to count.
 //! - *version*: counts tables. *epoch*: counts a service's splits. *book*: the observations of one epoch.
 //! - *mark*: a latency against which requests are counted. *unit*: one judged request, good or bad.
 //! - *analysis* compares; *finding*: proof of worse; *approval*: proof of not worse; *evidence*: how far a proof is.

@@ -4,12 +4,14 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use teal::bridge::balancer::{Ask, Balancer};
 use teal::bridge::counters::PerWorker;
 use teal::bridge::endpoint::Endpoint;
 use teal::bridge::observations::Book;
 use teal::bridge::table::{Pool, Service};
 use teal::config::settings::{self, Address};
-use teal::domain::balance::{self, Balance};
+use teal::domain::balance::{Balance, Factor, Hashing, Key, Policy, Rank};
+use teal::domain::outcome::Outcome;
 use teal::domain::route::{Condition, Override, RequestView, Scheme, Test};
 use teal::domain::split::{self, Share, Slot};
 
@@ -66,30 +68,51 @@ pub(crate) fn rows(table: &Table) {
         });
     }
     table.row("pool: key of a sticky cookie", || split::hash_bytes(black_box(b"8f14e45fceea167a"), 0));
-    for (policy, name) in [(Balance::LeastRequest, "least request"), (Balance::RoundRobin, "round robin")] {
-        for endpoints in [2, 10] {
-            let all = endpoints_of(endpoints);
+    picks(table);
+}
+
+/// One pick of each policy, as a worker makes it: with some requests in flight at every endpoint, and a key where the
+/// policy goes by one.
+fn picks(table: &Table) {
+    let hashing = || Hashing { by: Key::Client, load_factor: Some(Factor::from_hundredths(125)) };
+    let policies = [
+        ("least request", Policy::LeastRequest),
+        ("round robin", Policy::RoundRobin),
+        ("peak EWMA", Policy::PeakEwma),
+        ("ring hash", Policy::RingHash(hashing())),
+        ("Maglev", Policy::Maglev(hashing())),
+    ];
+    for (name, policy) in policies {
+        for count in [3, 10, 100] {
+            let ranked: Vec<_> = endpoints_of(count).into_iter().map(|one| (one, Rank::default())).collect();
+            let balance = Balance { policy: policy.clone(), ..Balance::default() };
+            let balancer = Balancer::new(balance, &ranked, &Arc::default(), 1);
+            let endpoints: Vec<_> = ranked.into_iter().map(|(endpoint, _)| endpoint).collect();
             let mut turn = 0_u64;
-            table.row(&format!("endpoint: {name} among {endpoints}"), || {
+            table.row(&format!("endpoint: {name} among {count}"), || {
                 turn += 1;
                 let random = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                let eligible = |at: usize| all[at].is_eligible();
-                let load = |at: usize| all[at].in_flight_of(0).read() as u32;
-                balance::pick(black_box(policy), all.len(), turn, random, eligible, load)
+                let ask = Ask { worker: 0, key: balancer.plan().key().map(|_| random), random, now: turn, avoid: &[] };
+                balancer.pick(black_box(&endpoints), ask).map(|endpoint| endpoint.id)
             });
         }
     }
 }
 
-fn endpoints_of(count: u16) -> Vec<Endpoint> {
-    let address = |port| Address::http("127.0.0.1", port);
-    (1..=count).map(|at| Endpoint::new(at.into(), address(at), 1)).collect()
+fn endpoints_of(count: u16) -> Vec<Arc<Endpoint>> {
+    let endpoint = |at: u16| {
+        let endpoint = Endpoint::new(at.into(), Address::http("127.0.0.1", at), 1);
+        endpoint.in_flight_of(0).add(u64::from(at) % 4);
+        endpoint.turned_out(0, 1, Outcome::Answered { status: 200, latency: 1_000 + u64::from(at) });
+        Arc::new(endpoint)
+    };
+    (1..=count).map(endpoint).collect()
 }
 
 /// Two pools with half of the traffic each, behind so many overrides.
 fn service(rules: usize) -> Service {
     let names = ["blue", "green"].map(str::to_owned);
-    let pool = |name: &String| settings::Pool::new(name.clone(), Vec::new());
+    let pool = |name: &String| settings::Pool::new(name.clone(), [] as [Address; 0]);
     let mut settings = settings::Service::new("shop".to_owned(), names.iter().map(pool).collect());
     settings.overrides = (0..rules).map(rule).collect();
     let share = Share::from_basis_points(5_000).expect("half is a share");
@@ -99,6 +122,7 @@ fn service(rules: usize) -> Service {
             name: name.clone(),
             rolled_back: false,
             endpoints: Vec::new(),
+            balancer: Arc::new(Balancer::new(Balance::default(), &[], &Arc::default(), 1)),
             protocol: settings::Protocol::default(),
             connector: None,
             proxy_protocol: None,

@@ -12,10 +12,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crate::bridge::balancer::Changes;
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::config::settings::{Address, Place};
+use crate::domain::balance::pace::Pace;
 use crate::domain::outcome::Outcome;
 
 /// Where to connect.
@@ -39,9 +41,39 @@ pub struct Endpoint {
     obstacles: AtomicU32,
     bad_in_a_row: AtomicU32,
     retired: AtomicBool,
+    /// Since when nothing stands against it, in microseconds; or [`ALWAYS`], or [`UNSEEN`].
+    eligible_since: AtomicU64,
+    /// Told of every obstacle that comes or goes.
+    changes: Arc<Changes>,
     cut: AtomicBool,
-    in_flight: PerWorker<Tally>,
+    busy: PerWorker<Busy>,
     connections: AtomicUsize,
+}
+
+/// It was eligible from the start.
+const ALWAYS: u64 = 0;
+/// It became eligible, and no worker has looked since.
+const UNSEEN: u64 = u64::MAX;
+
+/// How busy one worker keeps an endpoint, and how fast that answers it.
+#[derive(Debug, Default)]
+struct Busy {
+    in_flight: Tally,
+    /// The two halves of a [`Pace`]: the average as bits, and its moment.
+    average: Tally,
+    renewed: Tally,
+}
+
+impl Busy {
+    fn pace(&self) -> Pace {
+        Pace { average: f64::from_bits(self.average.read()), at: self.renewed.read() }
+    }
+
+    fn learn(&self, outcome: Outcome, now: u64) {
+        let pace = self.pace().after(outcome, now);
+        self.average.set(pace.average.to_bits());
+        self.renewed.set(pace.at);
+    }
 }
 
 /// The place of one connection among those open to an endpoint; free again when dropped.
@@ -114,6 +146,9 @@ impl Obstacle {
         }
     }
 
+    /// What an endpoint's own results hold against it: in a panic that does not count.
+    const OWN: u32 = Obstacle::Ejected.bit() | Obstacle::BreakerOpen.bit();
+
     const fn bit(self) -> u32 {
         1 << self as u32
     }
@@ -137,10 +172,22 @@ impl Endpoint {
             bad_in_a_row: AtomicU32::new(0),
             health: AtomicU8::new(Health::Unknown as u8),
             retired: AtomicBool::new(false),
+            eligible_since: AtomicU64::new(ALWAYS),
+            changes: Arc::default(),
             cut: AtomicBool::new(false),
-            in_flight: PerWorker::new(workers),
+            busy: PerWorker::new(workers),
             connections: AtomicUsize::new(0),
         }
+    }
+
+    /// The same, as one of the endpoints that tell `changes` of their obstacles.
+    pub fn among(self, changes: &Arc<Changes>) -> Endpoint {
+        Endpoint { changes: Arc::clone(changes), ..self }
+    }
+
+    /// The same, as one that joins a pool that is in use: it begins slowly.
+    pub fn joining(self) -> Endpoint {
+        Endpoint { eligible_since: AtomicU64::new(UNSEEN), ..self }
     }
 
     /// A place for a connection about to be opened, if there are not `most` already.
@@ -180,7 +227,14 @@ impl Endpoint {
             true => self.obstacles.fetch_or(obstacle.bit(), Relaxed),
             false => self.obstacles.fetch_and(!obstacle.bit(), Relaxed),
         };
-        (before & obstacle.bit() != 0) != stands
+        let changed = (before & obstacle.bit() != 0) != stands;
+        if changed {
+            if before == obstacle.bit() && !stands {
+                self.eligible_since.store(UNSEEN, Relaxed);
+            }
+            self.changes.add();
+        }
+        changed
     }
 
     /// What stands against giving it requests now.
@@ -197,6 +251,25 @@ impl Endpoint {
     /// May it be given a request if this obstacle did not count?
     pub fn is_eligible_despite(&self, obstacle: Obstacle) -> bool {
         self.obstacles.load(Relaxed) & !obstacle.bit() == 0
+    }
+
+    /// May it be given a request when too few others can?
+    pub fn is_eligible_in_panic(&self) -> bool {
+        self.obstacles.load(Relaxed) & !Obstacle::OWN == 0
+    }
+
+    /// Since when nothing stands against it, in microseconds; `None` if that was so from the start, and ahead of all
+    /// time until somebody has looked.
+    pub fn eligible_since(&self) -> Option<u64> {
+        Some(self.eligible_since.load(Relaxed)).filter(|since| *since != ALWAYS)
+    }
+
+    /// Somebody looks at `now`: if it has become eligible, that counts from here on. Who does not know the time says 0:
+    /// then it always was.
+    pub fn seen_eligible(&self, now: u64) {
+        if self.eligible_since.load(Relaxed) == UNSEEN && self.is_eligible() {
+            self.eligible_since.store(now, Relaxed);
+        }
     }
 
     /// Taken out of use, or put into use again. Called by the publisher only.
@@ -232,10 +305,12 @@ impl Endpoint {
         self.health.store(other.health.load(Relaxed), Relaxed);
         self.obstacles.store(other.obstacles.load(Relaxed), Relaxed);
         self.bad_in_a_row.store(other.bad_in_a_row.load(Relaxed), Relaxed);
+        self.eligible_since.store(other.eligible_since.load(Relaxed), Relaxed);
     }
 
     /// An attempt of `worker` turned out like this at `now` (microseconds, see [`crate::clock`]).
-    pub fn turned_out(&self, _worker: usize, _now: u64, outcome: Outcome) {
+    pub fn turned_out(&self, worker: usize, now: u64, outcome: Outcome) {
+        self.busy.of(worker).learn(outcome, now);
         if outcome.is_bad() {
             self.bad_in_a_row.fetch_add(1, Relaxed);
         } else if self.bad_in_a_row.load(Relaxed) != 0 {
@@ -251,12 +326,17 @@ impl Endpoint {
 
     /// The count of requests that `worker` has in flight here.
     pub fn in_flight_of(&self, worker: usize) -> &Tally {
-        self.in_flight.of(worker)
+        &self.busy.of(worker).in_flight
+    }
+
+    /// How fast it answers `worker`.
+    pub fn pace_of(&self, worker: usize) -> Pace {
+        self.busy.of(worker).pace()
     }
 
     /// Requests in flight here, over all workers.
     pub fn in_flight(&self) -> u64 {
-        self.in_flight.total()
+        self.busy.iter().map(|busy| busy.in_flight.read()).fold(0, u64::wrapping_add)
     }
 
     /// No table names this endpoint any more: its idle connections can go.

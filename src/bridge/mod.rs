@@ -8,6 +8,7 @@
 //! opens or closes.
 
 pub mod admission;
+pub mod balancer;
 pub mod counters;
 pub mod endpoint;
 pub mod handover;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::bridge::admission::{Abuse, Admission, Arrival, Closed, Pause, Refusal};
+use crate::bridge::balancer::Balancer;
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::handover::Handover;
@@ -19,6 +20,7 @@ use crate::bridge::roster::Roster;
 use crate::bridge::streams::Streams;
 use crate::bridge::tls::{Connector, Handshakes, Server};
 use crate::config::settings;
+use crate::domain::balance::Standing;
 use crate::domain::proxy_protocol::Version;
 use crate::domain::route::{self, RequestView, Router};
 use crate::domain::split::{self, Share, Slot};
@@ -123,6 +125,8 @@ pub struct Pool {
     pub rolled_back: bool,
     /// Its endpoints.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// Picks one of them; survives tables while endpoints, ranks and policy stay the same.
+    pub balancer: Arc<Balancer>,
     /// What they speak.
     pub protocol: settings::Protocol,
     /// The client side of TLS; `None` without.
@@ -207,6 +211,13 @@ impl Service {
     /// The index of a pool by name.
     pub fn pool_named(&self, name: &str) -> Option<usize> {
         self.pools.iter().position(|pool| pool.name == name)
+    }
+}
+
+impl Pool {
+    /// How its priorities share the requests `now` (microseconds), and whether it panics; for people, a worker has its own.
+    pub fn standing(&self, now: u64) -> Standing {
+        self.balancer.standing(&self.endpoints, now)
     }
 }
 

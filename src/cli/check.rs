@@ -102,7 +102,7 @@ fn claims(service: &Service) -> String {
 }
 
 fn endpoints(pool: &Pool) -> String {
-    let addresses: Vec<_> = pool.endpoints.iter().map(ToString::to_string).collect();
+    let addresses: Vec<_> = pool.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
     addresses.join(", ")
 }
 

@@ -33,6 +33,17 @@ pub(super) fn service(status: &ServiceStatus) -> String {
             let _ = writeln!(text, "  unhealthy  {} of {}", endpoint.address, pool.name);
         }
     }
+    for pool in &status.pools {
+        // With one priority, or all requests at the first one, there is nothing to say.
+        if pool.priorities.0.iter().skip(1).any(|(_, share)| share != "0%") {
+            let parts: Vec<_> =
+                pool.priorities.0.iter().map(|(priority, share)| format!("{priority}: {share}")).collect();
+            let _ = writeln!(text, "  priority   {} of {}", parts.join(", "), pool.name);
+        }
+        if pool.panics {
+            let _ = writeln!(text, "  panic      {}: ejections and breakers of its endpoints do not count", pool.name);
+        }
+    }
     if let Some(rollout) = &status.rollout {
         let _ = writeln!(text, "  rollout  {} to {}, {}", rollout.baseline, rollout.canary, place(rollout));
     }

@@ -6,6 +6,7 @@
 //! Invariant: settings come from here only if nothing at all was wrong.
 
 mod address;
+mod balance;
 mod conditions;
 mod edge;
 mod edits;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::balance::{balance, endpoint};
 use super::edits::edits;
 use super::file::most;
 use super::overrides::overrides;
@@ -10,7 +11,7 @@ use super::report::{Problem, Span};
 use super::rollout::rollout;
 use super::routes::routes;
 use super::section::{Value, meant};
-use super::settings::{Address, Connections, Guard, Health, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts};
+use super::settings::{Connections, Endpoint, Guard, Health, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts};
 use super::upstream;
 use super::yaml::Kind;
 use crate::domain::analysis::Policy;
@@ -35,8 +36,17 @@ pub(super) const SERVICE: &[&str] = &[
     "analysis",
     "rollout",
 ];
-pub(super) const POOL: &[&str] =
-    &["endpoints", "resolve", "tls", "protocol", "proxy_protocol", "version", "request_headers", "response_headers"];
+pub(super) const POOL: &[&str] = &[
+    "endpoints",
+    "balance",
+    "resolve",
+    "tls",
+    "protocol",
+    "proxy_protocol",
+    "version",
+    "request_headers",
+    "response_headers",
+];
 pub(super) const SPLIT_BY: &[&str] = &["header", "cookie"];
 pub(super) const STICKY: &[&str] = &["cookie", "max_age"];
 pub(super) const HEALTH: &[&str] = &["path", "interval", "timeout", "unhealthy_after", "healthy_after"];
@@ -74,7 +84,9 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         claim(value, &hosts, &paths, claims);
     }
     let help = "a service sends its requests to pools: `pools: { blue: http://127.0.0.1:3001 }`";
-    let pools = section.required("pools", help, pools).unwrap_or_default();
+    let by_default = Balance::default();
+    let balance = section.or("balance", by_default.clone(), |v| balance(v, &by_default));
+    let pools = section.required("pools", help, |v| pools(v, &balance)).unwrap_or_default();
     let default = Service::new(name.unwrap_or_default(), pools);
     let service = Service {
         hosts: hosts.into_iter().map(|(host, _)| host).collect(),
@@ -85,7 +97,7 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         routes: section.or("routes", default.routes, |v| routes(v, &default.pools)),
         overrides: section.or("overrides", default.overrides, |v| overrides(v, &default.pools)),
         health: section.or("health", default.health, health),
-        balance: section.or("balance", default.balance, balance),
+        balance,
         timeouts: section.or("timeouts", default.timeouts, timeouts),
         connections: section.or("connections", default.connections, connections),
         retry: section.or("retry", default.retry, retry),
@@ -128,11 +140,15 @@ fn claim(value: Value<'_>, hosts: &[(HostPattern, Span)], paths: &[(String, Span
 }
 
 /// Reads each item and reports those that were there before.
-fn unique<T: PartialEq>(items: Vec<Value<'_>>, read: impl Fn(Value<'_>) -> Option<T>) -> Vec<(T, Span)> {
+fn unique<T, K: PartialEq>(
+    items: Vec<Value<'_>>,
+    read: impl Fn(Value<'_>) -> Option<T>,
+    key: impl Fn(&T) -> &K,
+) -> Vec<(T, Span)> {
     let mut kept: Vec<(T, Span)> = Vec::new();
     for item in items {
         let Some(setting) = read(item) else { continue };
-        match kept.iter().find(|(known, _)| *known == setting) {
+        match kept.iter().find(|(known, _)| key(known) == key(&setting)) {
             Some((_, first)) => {
                 let problem = item.problem("duplicate", format!("this is listed twice in `{}`", item.name));
                 item.input.report(problem.label("again here").related(*first, "first here"));
@@ -145,12 +161,13 @@ fn unique<T: PartialEq>(items: Vec<Value<'_>>, read: impl Fn(Value<'_>) -> Optio
 
 fn hosts(value: Value<'_>) -> Option<Vec<(HostPattern, Span)>> {
     let expected = "a host such as `shop.example.com`, or a list of them";
-    Some(unique(value.one_or_more(MAX_HOSTS, expected)?, |item| item.parsed("a host such as `shop.example.com`")))
+    let host = |item: Value<'_>| item.parsed("a host such as `shop.example.com`");
+    Some(unique(value.one_or_more(MAX_HOSTS, expected)?, host, |host| host))
 }
 
 fn paths(value: Value<'_>) -> Option<Vec<(String, Span)>> {
     let expected = "a path such as `/api`, or a list of them";
-    Some(unique(value.one_or_more(MAX_PATHS, expected)?, plain_path))
+    Some(unique(value.one_or_more(MAX_PATHS, expected)?, plain_path, |path| path))
 }
 
 /// A path to match by, or one that stands for it: there must be but one way to read it.
@@ -181,7 +198,7 @@ fn path(value: Value<'_>, without: &[char]) -> Option<String> {
     value.refuse(value.problem("bad_value", format!("`{}` needs {expected}", value.name)).help(help))
 }
 
-fn pools(value: Value<'_>) -> Option<Vec<Pool>> {
+fn pools(value: Value<'_>, balance: &Balance) -> Option<Vec<Pool>> {
     let members: Vec<_> = value.members("a mapping of pools")?.collect();
     value.at_most(members.len(), MAX_POOLS)?;
     if members.is_empty() {
@@ -191,15 +208,15 @@ fn pools(value: Value<'_>) -> Option<Vec<Pool>> {
     // A faulty pool is kept by name, so that whoever refers to it is not blamed.
     let pool = |member: Value<'_>| {
         member.own_name();
-        pool(member).unwrap_or_else(|| Pool::new(member.name, Vec::new()))
+        pool(member, balance).unwrap_or_else(|| Pool::new(member.name, [] as [Endpoint; 0]))
     };
     Some(members.into_iter().map(pool).collect())
 }
 
 /// `{ endpoints: ... }`, or the endpoints themselves.
-fn pool(value: Value<'_>) -> Option<Pool> {
+fn pool(value: Value<'_>, by_service: &Balance) -> Option<Pool> {
     if let Kind::Scalar(_) | Kind::List(_) = value.node.kind {
-        return upstream::of_one_scheme(value, endpoints(value)?).map(|addresses| Pool::new(value.name, addresses));
+        return upstream::of_one_scheme(value, endpoints(value)?).map(|endpoints| Pool::new(value.name, endpoints));
     }
     let section = value.section(POOL)?;
     let version = section.field("version").map(|value| version(value).unwrap_or_default());
@@ -209,9 +226,10 @@ fn pool(value: Value<'_>) -> Option<Pool> {
     };
     let request_headers = section.read("request_headers", |v| edits(v, &missing)).unwrap_or_default();
     let response_headers = section.read("response_headers", |v| edits(v, &missing)).unwrap_or_default();
-    let addresses = section.required("endpoints", "write `endpoints: [http://127.0.0.1:3001]`", endpoints);
-    let pool = upstream::pool(&section, addresses)?;
-    Some(Pool { version, request_headers, response_headers, ..pool })
+    let balance = section.read("balance", |v| balance(v, by_service));
+    let endpoints = section.required("endpoints", "write `endpoints: [http://127.0.0.1:3001]`", endpoints);
+    let pool = upstream::pool(&section, endpoints)?;
+    Some(Pool { balance, version, request_headers, response_headers, ..pool })
 }
 
 /// What runs in a pool, in the characters of a header's value.
@@ -224,10 +242,10 @@ fn version(value: Value<'_>) -> Option<String> {
     value.refuse(problem.help("it is up to 128 visible ASCII characters without spaces"))
 }
 
-fn endpoints(value: Value<'_>) -> Option<Vec<(Address, Span)>> {
+fn endpoints(value: Value<'_>) -> Option<Vec<(Endpoint, Span)>> {
     let expected = "an address such as `http://10.0.0.1:8080`, or a list of them";
-    let items = value.one_or_more(MAX_ENDPOINTS, expected)?;
-    Some(unique(items, |item| item.parsed("an address such as `http://10.0.0.1:8080`")))
+    let items = if value.is_mapping() { vec![value] } else { value.one_or_more(MAX_ENDPOINTS, expected)? };
+    Some(unique(items, endpoint, |endpoint| &endpoint.address))
 }
 
 /// The index of the pool that a value names.
@@ -284,10 +302,6 @@ fn health(value: Value<'_>) -> Option<Health> {
         unhealthy_after: section.or("unhealthy_after", default.unhealthy_after, |v| v.count(1..=100)),
         healthy_after: section.or("healthy_after", default.healthy_after, |v| v.count(1..=100)),
     })
-}
-
-fn balance(value: Value<'_>) -> Option<Balance> {
-    value.choice(&[("round_robin", Balance::RoundRobin), ("least_request", Balance::LeastRequest)])
 }
 
 fn guard(value: Value<'_>) -> Option<Guard> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::analysis::Policy as AnalysisPolicy;
-use crate::domain::balance::Balance;
+use crate::domain::balance::{Balance, Rank};
 use crate::domain::forwarded::Trust;
 use crate::domain::proxy_protocol::Version;
 use crate::domain::rollout::plan::Plan;
@@ -240,8 +240,8 @@ impl Service {
 pub struct Pool {
     /// Unique within the service.
     pub name: String,
-    /// At least one; unique within the pool.
-    pub endpoints: Vec<Address>,
+    /// At least one; addresses are unique within the pool.
+    pub endpoints: Vec<Endpoint>,
     /// There exactly if the endpoints are `https://`.
     pub tls: Option<Arc<tls::UpstreamTls>>,
     /// What the endpoints speak.
@@ -252,6 +252,8 @@ pub struct Pool {
     pub request_headers: Edits,
     /// Edits of the head that comes down, before the route's.
     pub response_headers: Edits,
+    /// How an endpoint is chosen, if not as the service says.
+    pub balance: Option<Balance>,
     /// Which of a name's addresses become endpoints.
     pub resolve: Resolve,
     /// Endpoints are told whose connection it is; never with HTTP/2, whose connections are many clients'.
@@ -260,19 +262,41 @@ pub struct Pool {
 
 impl Pool {
     /// A pool with the defaults of everything else.
-    pub fn new(name: impl Into<String>, endpoints: Vec<Address>) -> Pool {
-        let tls = endpoints.first().is_some_and(|first: &Address| first.tls).then(Arc::default);
+    pub fn new(name: impl Into<String>, endpoints: impl IntoIterator<Item: Into<Endpoint>>) -> Pool {
+        let endpoints: Vec<Endpoint> = endpoints.into_iter().map(Into::into).collect();
+        let tls = endpoints.first().is_some_and(|first| first.address.tls).then(Arc::default);
         Pool {
             name: name.into(),
             endpoints,
             tls,
             protocol: Protocol::default(),
+            balance: None,
             resolve: Resolve::default(),
             proxy_protocol: None,
             version: None,
             request_headers: Edits::default(),
             response_headers: Edits::default(),
         }
+    }
+
+    /// Where its endpoints are, or where that is looked up.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.endpoints.iter().map(|endpoint| &endpoint.address)
+    }
+}
+
+/// One endpoint of a pool, or a name that stands for several with the same rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: Address,
+    /// What it gets beside the others.
+    pub rank: Rank,
+}
+
+impl From<Address> for Endpoint {
+    fn from(address: Address) -> Endpoint {
+        Endpoint { address, rank: Rank::default() }
     }
 }
 

@@ -9,25 +9,25 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::report::{Problem, Span};
 use super::section::{Section, Value};
-use super::settings::{Address, Pool, Protocol, Resolve};
+use super::settings::{Address, Endpoint, Pool, Protocol, Resolve};
 use super::{edge, tls};
 
 /// Reads what a pool says beside its endpoints.
-pub(super) fn pool(section: &Section<'_>, addresses: Option<Vec<(Address, Span)>>) -> Option<Pool> {
+pub(super) fn pool(section: &Section<'_>, endpoints: Option<Vec<(Endpoint, Span)>>) -> Option<Pool> {
     let value = section.value();
     let tls = section.field("tls").map(tls::upstream);
     let protocol = section.or("protocol", Protocol::default(), protocol);
     let resolve = section.or("resolve", Resolve::default(), edge::resolve);
     let proxy_protocol = section.or("proxy_protocol", None, edge::sent);
-    let addresses = addresses?;
+    let endpoints = endpoints?;
     let named = tls.iter().flatten().any(|tls| tls.server_name.is_some());
     if !named {
-        addresses
+        endpoints
             .iter()
-            .filter(|(address, _)| address.tls)
-            .try_for_each(|(address, at)| can_be_named(value, address, *at))?;
+            .filter(|(endpoint, _)| endpoint.address.tls)
+            .try_for_each(|(endpoint, at)| can_be_named(value, &endpoint.address, *at))?;
     }
-    let pool = Pool::new(value.name, of_one_scheme(value, addresses)?);
+    let pool = Pool::new(value.name, of_one_scheme(value, endpoints)?);
     if let (Some(at), None) = (section.field("tls"), &pool.tls) {
         let problem = Problem::new("conflict", at.at, "the endpoints are `http://`, so `tls` would have no meaning");
         return value.refuse(problem.help("write `https://` before every endpoint, or leave `tls` out"));
@@ -49,15 +49,15 @@ pub(super) fn pool(section: &Section<'_>, addresses: Option<Vec<(Address, Span)>
     Some(Pool { tls, protocol, resolve, proxy_protocol, ..pool })
 }
 
-/// The addresses, if all of them are `https://` or none is.
-pub(super) fn of_one_scheme(value: Value<'_>, addresses: Vec<(Address, Span)>) -> Option<Vec<Address>> {
-    let first = addresses.first().map(|(address, at)| (address.tls, *at));
-    let other = addresses.iter().find(|(address, _)| first.is_some_and(|(tls, _)| tls != address.tls));
+/// The endpoints, if all of them are `https://` or none is.
+pub(super) fn of_one_scheme(value: Value<'_>, endpoints: Vec<(Endpoint, Span)>) -> Option<Vec<Endpoint>> {
+    let first = endpoints.first().map(|(endpoint, at)| (endpoint.address.tls, *at));
+    let other = endpoints.iter().find(|(endpoint, _)| first.is_some_and(|(tls, _)| tls != endpoint.address.tls));
     if let (Some((_, first_at)), Some((_, at))) = (first, other) {
         let problem = Problem::new("conflict", *at, "a pool speaks TLS to all of its endpoints or to none");
         return value.refuse(problem.related(first_at, "the first one"));
     }
-    Some(addresses.into_iter().map(|(address, _)| address).collect())
+    Some(endpoints.into_iter().map(|(endpoint, _)| endpoint).collect())
 }
 
 fn can_be_named(value: Value<'_>, address: &Address, at: Span) -> Option<()> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::bridge::endpoint::Health;
 use crate::config::settings::Guard;
 use crate::control::state::Finished;
+use crate::domain::balance::Rank;
 use crate::domain::drain::Part;
 use crate::domain::rollout::machine::{Rollout, UnixMillis};
 use crate::domain::rollout::plan::Plan;
@@ -247,6 +248,10 @@ pub struct PoolStatus {
     pub p50_us: Option<u64>,
     /// 99th percentile of the same.
     pub p99_us: Option<u64>,
+    /// Too few of its endpoints are eligible: ejections and breakers do not count.
+    pub panics: bool,
+    /// Its priorities, and the part of its requests that goes to each.
+    pub priorities: Vec<(u8, f64)>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -256,6 +261,8 @@ pub struct PoolStatus {
 pub struct EndpointStatus {
     /// As configured.
     pub address: String,
+    /// What it gets beside the others.
+    pub rank: Rank,
     /// What health checks say.
     pub health: Health,
     /// Attempts that have not ended.

@@ -28,6 +28,7 @@ use crate::control::publisher::Publisher;
 use crate::control::state::{Finished, ServiceState};
 use crate::control::store::Journal;
 use crate::control::upgrade::{Upgrade, Upgraded};
+use crate::domain::balance::Rank;
 use crate::domain::rollout::machine::UnixMillis;
 use crate::domain::split::Share;
 use crate::domain::stats::histogram;
@@ -348,6 +349,9 @@ impl Controller {
 fn pool_status(pool: &Pool, share: Share) -> PoolStatus {
     let latency = latency_of(&pool.tally);
     let sum = |read: &dyn Fn(&PoolTally) -> u64| pool.tally.iter().map(read).fold(0, u64::wrapping_add);
+    let standing = pool.standing(clock::now().0);
+    let priorities = pool.balancer.plan().priorities().enumerate();
+    let endpoints = pool.endpoints.iter().enumerate();
     PoolStatus {
         name: pool.name.clone(),
         share,
@@ -358,12 +362,14 @@ fn pool_status(pool: &Pool, share: Share) -> PoolStatus {
         retries: sum(&|tally| tally.retries.read()),
         p50_us: histogram::quantile(&latency, 0.5),
         p99_us: histogram::quantile(&latency, 0.99),
-        endpoints: pool.endpoints.iter().map(|endpoint| endpoint_status(endpoint)).collect(),
+        panics: standing.panics,
+        priorities: priorities.map(|(level, priority)| (priority, standing.share(level))).collect(),
+        endpoints: endpoints.map(|(at, endpoint)| endpoint_status(endpoint, pool.balancer.rank(at))).collect(),
     }
 }
 
-fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
-    EndpointStatus { address: endpoint.to_string(), health: endpoint.health(), in_flight: endpoint.in_flight() }
+fn endpoint_status(endpoint: &Endpoint, rank: Rank) -> EndpointStatus {
+    EndpointStatus { address: endpoint.to_string(), rank, health: endpoint.health(), in_flight: endpoint.in_flight() }
 }
 
 fn endpoint_now(pool: &Pool, endpoint: &Endpoint) -> EndpointNow {

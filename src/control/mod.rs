@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod materials;
 pub mod probe;
 pub mod publisher;
+pub mod standing;
 pub mod state;
 pub mod store;
 pub mod upgrade;

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::bridge::balancer::{Balancer, Changes};
 use crate::bridge::counters::PerWorker;
 use crate::bridge::endpoint::{Endpoint, Target};
 use crate::bridge::observations::{Book, PoolTally, latency_of};
@@ -20,6 +21,7 @@ use crate::config::settings::{self, Address, Resolve, Settings};
 use crate::control::materials::Materials;
 use crate::control::state::ServiceState;
 use crate::domain::analysis::Marks;
+use crate::domain::balance::Rank;
 use crate::domain::drain::Orders;
 use crate::domain::proxy_protocol::Version;
 use crate::domain::route::{Claim, Router};
@@ -48,6 +50,9 @@ struct Inner {
 struct Live {
     endpoints: HashMap<(Address, Option<Target>), Arc<Endpoint>>,
     tally: Arc<PerWorker<PoolTally>>,
+    changes: Arc<Changes>,
+    /// That of the last table.
+    balancer: Option<Arc<Balancer>>,
     terms: Terms,
 }
 
@@ -132,7 +137,7 @@ impl Publisher {
                 return Arc::clone(known);
             }
             let again = |(settings, pool): (&settings::Pool, &Arc<Pool>)| {
-                Arc::new(self.pool(&mut inner, &known.settings.name, settings, pool.rolled_back))
+                Arc::new(self.pool(&mut inner, &known.settings, settings, pool.rolled_back))
             };
             Arc::new(Service {
                 settings: Arc::clone(&known.settings),
@@ -245,7 +250,7 @@ impl Publisher {
             .iter()
             .map(|pool| {
                 let rolled_back = state.rolled_back.contains(&pool.name);
-                Arc::new(self.pool(inner, &settings.name, pool, rolled_back))
+                Arc::new(self.pool(inner, &settings, pool, rolled_back))
             })
             .collect();
         let slot =
@@ -272,32 +277,43 @@ impl Publisher {
         Arc::new(Book::new(service.epoch, service.active, service.pools.len(), self.workers, marks))
     }
 
-    fn pool(&self, inner: &mut Inner, service: &str, pool: &settings::Pool, rolled_back: bool) -> Pool {
+    fn pool(&self, inner: &mut Inner, service: &settings::Service, pool: &settings::Pool, rolled_back: bool) -> Pool {
         let workers = self.workers;
         let Inner { pools, next_endpoint, materials, found, drained, .. } = inner;
-        let (connector, protocol) = (materials.connector(service, &pool.name), pool.protocol);
+        let (connector, protocol) = (materials.connector(&service.name, &pool.name), pool.protocol);
         let terms = Terms { protocol, connector: connector.clone(), proxy_protocol: pool.proxy_protocol };
-        let live = pools.entry((service.to_owned(), pool.name.clone())).or_insert_with(|| Live {
+        let live = pools.entry((service.name.clone(), pool.name.clone())).or_insert_with(|| Live {
             endpoints: HashMap::new(),
             tally: Arc::new(PerWorker::new(workers)),
+            changes: Arc::default(),
+            balancer: None,
             terms: terms.clone(),
         });
         live.speak(terms, next_endpoint, workers);
         let wanted = targets(pool, found, |key| live.endpoints.contains_key(key));
-        let endpoint = |(address, target): (Address, Option<Target>)| {
+        // Who joins a pool that is in use begins slowly; a pool's first endpoints have nobody to leave it to.
+        let joins = live.balancer.is_some();
+        let endpoint = |((address, target), rank): ((Address, Option<Target>), Rank)| {
             let known = live.endpoints.entry((address, target)).or_insert_with_key(|(address, target)| {
                 *next_endpoint += 1;
-                Arc::new(Endpoint::found(*next_endpoint, address.clone(), target.clone(), workers))
+                let new =
+                    Endpoint::found(*next_endpoint, address.clone(), target.clone(), workers).among(&live.changes);
+                Arc::new(if joins { new.joining() } else { new })
             });
-            Arc::clone(known)
+            (Arc::clone(known), rank)
         };
         let endpoints: Vec<_> = wanted.into_iter().map(endpoint).collect();
-        let orders = drained.entry(service.to_owned()).or_default();
-        for endpoint in &endpoints {
+        let orders = drained.entry(service.name.clone()).or_default();
+        for (endpoint, _) in &endpoints {
             endpoint.drain(orders.cover(&pool.name, &endpoint.address.to_string()));
         }
+        let balance = pool.balance.as_ref().unwrap_or(&service.balance);
+        let kept = live.balancer.take().filter(|balancer| balancer.suits(balance, &endpoints));
+        let made = || Arc::new(Balancer::new(balance.clone(), &endpoints, &live.changes, workers));
+        let balancer = live.balancer.insert(kept.unwrap_or_else(made)).clone();
+        let endpoints = endpoints.into_iter().map(|(endpoint, _)| endpoint).collect();
         let (name, tally, proxy_protocol) = (pool.name.clone(), Arc::clone(&live.tally), pool.proxy_protocol);
-        Pool { name, rolled_back, endpoints, protocol, connector, proxy_protocol, tally }
+        Pool { name, rolled_back, endpoints, balancer, protocol, connector, proxy_protocol, tally }
     }
 
     fn replace(&self, inner: &mut Inner, before: &Table, index: usize, service: Service) -> Published {
@@ -333,7 +349,8 @@ impl Live {
         self.terms = terms;
         for ((address, target), endpoint) in &mut self.endpoints {
             *next_endpoint += 1;
-            let successor = Endpoint::found(*next_endpoint, address.clone(), target.clone(), workers);
+            let successor =
+                Endpoint::found(*next_endpoint, address.clone(), target.clone(), workers).among(&self.changes);
             successor.succeed(endpoint);
             endpoint.retire();
             *endpoint = Arc::new(successor);
@@ -350,30 +367,31 @@ impl PartialEq for Terms {
     }
 }
 
-/// Where a pool's requests can go. A name that was never found is listed without a target, to be seen and waited for.
+/// Where a pool's requests can go, and with which rank. A name that was never found is listed without a target, to be
+/// seen and waited for.
 fn targets(
     pool: &settings::Pool,
     found: &HashMap<Address, Vec<SocketAddr>>,
     in_use: impl Fn(&(Address, Option<Target>)) -> bool,
-) -> Vec<(Address, Option<Target>)> {
+) -> Vec<((Address, Option<Target>), Rank)> {
     let mut targets = Vec::with_capacity(pool.endpoints.len());
-    for address in &pool.endpoints {
+    for settings::Endpoint { address, rank } in &pool.endpoints {
         let known = found.get(address).map_or(&[][..], Vec::as_slice);
         let at = |at: &SocketAddr| (address.clone(), Some(Target::Tcp(*at)));
         match (Target::of(address), known, pool.resolve) {
-            (None, [_, ..], Resolve::All) => targets.extend(known.iter().map(at)),
+            (None, [_, ..], Resolve::All) => targets.extend(known.iter().map(|one| (at(one), *rank))),
             // The one in use, as long as the name has it.
             (None, [first, ..], Resolve::First) => {
-                targets.push(known.iter().map(at).find(&in_use).unwrap_or_else(|| at(first)));
+                targets.push((known.iter().map(at).find(&in_use).unwrap_or_else(|| at(first)), *rank));
             }
-            (target, ..) => targets.push((address.clone(), target)),
+            (target, ..) => targets.push(((address.clone(), target), *rank)),
         }
     }
     targets
 }
 
 fn names(service: &settings::Service, address: &Address) -> bool {
-    service.pools.iter().any(|pool| pool.endpoints.contains(address))
+    service.pools.iter().any(|pool| pool.addresses().any(|known| known == address))
 }
 
 fn find<'a>(table: &'a Table, name: &str) -> Option<(usize, &'a Service)> {
@@ -399,6 +417,7 @@ fn share_of(pool: &Pool) -> Pool {
         name: pool.name.clone(),
         rolled_back: pool.rolled_back,
         endpoints: pool.endpoints.clone(),
+        balancer: Arc::clone(&pool.balancer),
         protocol: pool.protocol,
         connector: pool.connector.clone(),
         proxy_protocol: pool.proxy_protocol,

@@ -125,7 +125,7 @@ fn policy() -> Policy {
 
 fn pool(name: &str, endpoints: &[SocketAddr]) -> Pool {
     let address = |at: &SocketAddr| Address::http(at.ip().to_string(), at.port());
-    Pool::new(name, endpoints.iter().map(address).collect())
+    Pool::new(name, endpoints.iter().map(address))
 }
 
 #[cfg(test)]

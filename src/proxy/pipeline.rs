@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::bridge::balancer::Ask;
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::table::{Destination, Pool, Reason};
 use crate::clock;
@@ -18,7 +19,7 @@ use crate::config::settings::{self, SplitBy};
 use crate::domain::forwarded::{self, Hop, Origin};
 use crate::domain::outcome::Failure;
 use crate::domain::route::{self, Action, Redirect, RequestView, Scheme, Vars};
-use crate::domain::{balance, retry, split};
+use crate::domain::{retry, split};
 use crate::proxy::access::{Line, Logged};
 use crate::proxy::connection::{Client, Waiter};
 use crate::proxy::error::{self, Fault};
@@ -184,7 +185,7 @@ async fn answer<D: Downstream>(
     }
     let draw = worker.random();
     let mut tries = 0;
-    let mut avoid = None;
+    let mut tried: Vec<u64> = Vec::new();
     loop {
         let snapshot = worker.snapshot();
         let view = View::new(request.head, &request.origin);
@@ -203,7 +204,7 @@ async fn answer<D: Downstream>(
             worker.budget.borrow_mut().deposit(service.settings.retry.budget.basis_points());
         }
         log.assigned(service, assignment);
-        let Some(endpoint) = balance(worker, &service.settings, place.pool(), avoid) else {
+        let Some(endpoint) = balance(worker, place.pool(), &view, &tried) else {
             place.charge(worker.index, Failure::NoEndpoint);
             return Err(Fault::Upstream(Failure::NoEndpoint).into());
         };
@@ -221,7 +222,7 @@ async fn answer<D: Downstream>(
                 tracing::debug!(endpoint = %endpoint.address, failure = failure.name(), "retrying");
                 place.retried(worker.index);
                 tries += 1;
-                avoid = Some(endpoint.id);
+                tried.push(endpoint.id);
             }
             Err(Setback::Failed { failure, .. }) => return Err(Fault::Upstream(failure).into()),
             Err(Setback::ClientFailed(fault)) => return Err(fault.into()),
@@ -256,15 +257,13 @@ fn redirected(redirect: &Redirect, view: &View<'_>) -> Result<Reply, Fault> {
     Ok(Reply::redirect(redirect, location))
 }
 
-/// Picks an endpoint of a pool, if possible not the one that just failed.
-fn balance(worker: &Worker, settings: &settings::Service, pool: &Pool, avoid: Option<u64>) -> Option<Arc<Endpoint>> {
-    let all = &pool.endpoints;
-    let load = |at: usize| all[at].in_flight_of(worker.index).read() as u32;
-    let (turn, random) = (worker.turn(), worker.random());
-    let pick =
-        |eligible: &dyn Fn(usize) -> bool| balance::pick(settings.balance, all.len(), turn, random, eligible, load);
-    let fresh = pick(&|at| all[at].is_eligible() && Some(all[at].id) != avoid);
-    fresh.or_else(|| pick(&|at| all[at].is_eligible())).map(|at| Arc::clone(&all[at]))
+/// Picks an endpoint of a pool, if possible none of `avoid`.
+fn balance(worker: &Worker, pool: &Pool, view: &View<'_>, avoid: &[u64]) -> Option<Arc<Endpoint>> {
+    let plan = pool.balancer.plan();
+    let key = plan.key().and_then(|key| key.of(view));
+    let now = if plan.heeds_time() { clock::now().0 } else { 0 };
+    let ask = Ask { worker: worker.index, key, random: worker.random(), now, avoid };
+    pool.balancer.pick(&pool.endpoints, ask).map(Arc::clone)
 }
 
 /// What a request falls by.

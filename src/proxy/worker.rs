@@ -68,7 +68,6 @@ pub struct Worker {
     pub access: Option<AccessBuffer>,
     snapshot: RefCell<Rc<Snapshot>>,
     random: Cell<u64>,
-    turn: Cell<u64>,
     draining: Cell<Option<Micros>>,
     /// Clients that were told to go since then.
     told: Cell<usize>,
@@ -196,7 +195,6 @@ impl Worker {
             access: start.access.clone(),
             snapshot: RefCell::new(Rc::new(Snapshot { table: Arc::new(Table::empty()) })),
             random: Cell::new(fastrand::u64(..) | 1),
-            turn: Cell::default(),
             draining: Cell::default(),
             told: Cell::default(),
             drains: Notify::new(),
@@ -255,11 +253,6 @@ impl Worker {
         x ^= x >> 27;
         self.random.set(x);
         x.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// Counts up by one at each call.
-    pub fn turn(&self) -> u64 {
-        self.turn.replace(self.turn.get().wrapping_add(1))
     }
 
     /// No new requests: answer what is there and close.

@@ -49,6 +49,8 @@ metrics! {
     IN_FLIGHT = "teal_pool_in_flight", "Attempts at a pool that have not ended.";
     LONG_STREAMS = "teal_pool_long_streams", "Attempts at a pool that have been streaming for ten seconds or more.";
     SHARE = "teal_pool_share_ratio", "Share of traffic of a pool, 0 to 1.";
+    PRIORITY_SHARE = "teal_pool_priority_share_ratio", "Share of a pool's requests that goes to endpoints of a priority, 0 to 1.";
+    POOL_PANIC = "teal_pool_panic", "1 while so few of a pool's endpoints are eligible that their ejections and breakers do not count.";
     ACTIVE = "teal_pool_active", "1 for the pool that rollbacks return to.";
     EPOCH = "teal_service_weight_epoch", "Counts changes of a service's split.";
     ENDPOINT_HEALTHY = "teal_endpoint_healthy", "1 if an endpoint may be given requests.";

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "one binary: `pub` here means between its files")]
 
 mod admin;
+mod balancing;
 mod connections;
 mod drain;
 mod early;

@@ -21,12 +21,14 @@ fn pool(name: &str, share: &str) -> PoolStatus {
         retries: 0,
         p50_us: None,
         p99_us: None,
+        panics: false,
+        priorities: Ordered(vec![("0".to_owned(), "100%".to_owned())]),
         endpoints: vec![endpoint("http://127.0.0.1:3001", "healthy")],
     }
 }
 
 fn endpoint(address: &str, health: &str) -> EndpointStatus {
-    EndpointStatus { address: address.to_owned(), health: health.to_owned(), in_flight: 0 }
+    EndpointStatus { address: address.to_owned(), weight: 1, priority: 0, health: health.to_owned(), in_flight: 0 }
 }
 
 /// A service at rest.
@@ -61,6 +63,8 @@ fn busy() -> ServiceStatus {
     (green.p50_us, green.p99_us) = (Some(1_250), Some(2_500_000));
     green.endpoints =
         vec![endpoint("http://10.0.0.21:8080", "unhealthy"), endpoint("http://10.0.0.22:8080", "unknown")];
+    green.priorities = Ordered([("0", "70%"), ("1", "30%")].map(|(p, s)| (p.to_owned(), s.to_owned())).to_vec());
+    green.panics = true;
     status.rollout = Some(rollout(None));
     status.judge = Some(JudgeStatus {
         canary: "green".to_owned(),
@@ -84,6 +88,8 @@ shop: active blue, epoch 42
   blue     95%         12  123456   78    3       0  850us   12ms      1/1  active
   green     5%          0    6400    0   21       3  1.2ms  2.50s      1/2
   unhealthy  http://10.0.0.21:8080 of green
+  priority   0: 70%, 1: 30% of green
+  panic      green: ejections and breakers of its endpoints do not count
   rollout  blue to green, step 3 of 7: analysis at 5%
   judge    green fails 0.37% against 0.00% of blue: evidence 4.2 of 100
 ";

@@ -1,7 +1,7 @@
 //! Unix sockets, the PROXY protocol, trusted forwarders and the resolver, as files have them.
 
 use super::*;
-use crate::config::settings::{Address, Bind, Family, Pool, Resolve, Resolver};
+use crate::config::settings::{Bind, Family, Pool, Resolve, Resolver};
 use crate::domain::forwarded::Style;
 use crate::domain::proxy_protocol::Version;
 
@@ -75,7 +75,7 @@ fn a_pool_says_how_its_endpoints_are_found_and_told() {
     assert_eq!((full.resolve, full.proxy_protocol), (Resolve::First, Some(Version::V2)));
     assert_eq!(pool("{ endpoints: 'http://a', proxy_protocol: v1 }").proxy_protocol, Some(Version::V1));
     let places = pool("['unix:/run/a.sock', 'srv:_http._tcp.a', 'http://a']").endpoints;
-    let shown: Vec<_> = places.iter().map(Address::to_string).collect();
+    let shown: Vec<_> = places.iter().map(|endpoint| endpoint.address.to_string()).collect();
     assert_eq!(shown, ["unix:/run/a.sock", "srv:_http._tcp.a", "http://a:80"]);
     assert!(pool("'srv:_https._tcp.a'").tls.is_some(), "the service's name says TLS");
     assert_eq!(refused_pool("{ endpoints: 'http://a', resolve: some }"), [("unknown_value", 2)]);

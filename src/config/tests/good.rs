@@ -14,7 +14,10 @@ fn every_example_loads() {
 #[test]
 fn what_a_file_leaves_out_has_its_default() {
     let settings = parse("version: 1\nservices: { shop: { pools: { blue: 'http://a:1' } } }").unwrap();
-    let pools = vec![crate::config::settings::Pool::new("blue", vec!["http://a:1".parse().unwrap()])];
+    let pools = vec![crate::config::settings::Pool::new(
+        "blue",
+        vec!["http://a:1".parse::<crate::config::settings::Address>().unwrap()],
+    )];
     assert_eq!(settings.services, [Service::new("shop".into(), pools)]);
     assert_eq!(settings.listen, [Listen::plain("0.0.0.0:8080".parse().unwrap())]);
     let admin = settings.admin.unwrap();

@@ -1,6 +1,7 @@
 //! Tests of the whole reader: the examples, the reference, every problem in one run, exact reports, and garbage.
 
 mod bad;
+mod balancing;
 mod edge;
 mod garbage;
 mod good;

@@ -1,7 +1,7 @@
 //! The reference file: complete, true to the defaults, and read key by key.
 
 use super::*;
-use crate::config::{edge, listener, tls};
+use crate::config::{balance, edge, listener, tls};
 
 /// Every section of the format, by its keys.
 const SECTIONS: &[&[&str]] = &[
@@ -16,6 +16,9 @@ const SECTIONS: &[&[&str]] = &[
     tls::CERTIFICATE,
     tls::HSTS,
     tls::POOL_TLS,
+    balance::ENDPOINT,
+    balance::BALANCE,
+    balance::BY,
     service::SERVICE,
     service::POOL,
     service::SPLIT_BY,

@@ -128,7 +128,10 @@ fn pools_are_read_with_their_tls() {
     let plain = desk.pool("endpoints: 'http://a'").unwrap();
     assert_eq!((plain.tls, plain.protocol), (None, Protocol::Http1));
     let short = desk.pool("endpoints: 'https://a'").unwrap();
-    assert_eq!((short.tls.as_deref(), &*short.endpoints[0].authority()), (Some(&UpstreamTls::default()), "a:443"));
+    assert_eq!(
+        (short.tls.as_deref(), &*short.endpoints[0].address.authority()),
+        (Some(&UpstreamTls::default()), "a:443")
+    );
     let full = "endpoints: ['https://a', 'https://[::1]:1'], protocol: auto, tls: { ca: ca.crt, server_name: A.test, client_cert: a.crt, client_key: a.key, min_version: '1.3' }";
     let pool = desk.pool(full).unwrap();
     let tls = pool.tls.unwrap();

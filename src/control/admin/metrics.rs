@@ -5,6 +5,8 @@
 //!
 //! Invariant: every family comes from `telemetry::names`, and its series differ in their labels.
 
+mod balance;
+
 use std::collections::BTreeMap;
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -71,6 +73,7 @@ pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
     families.extend(tls(plane, &table));
     families.extend(pools(&table));
     families.extend(services(&table, facts));
+    families.extend(balance::families(&table));
     families.extend(discovery(facts));
     // A family without a series has no place in the text.
     families.retain(|family| !family.get_metric().is_empty());

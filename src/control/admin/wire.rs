@@ -90,6 +90,10 @@ pub struct PoolStatus {
     pub p50_us: Option<u64>,
     /// 99th percentile of the same.
     pub p99_us: Option<u64>,
+    /// Too few of its endpoints are eligible: ejections and breakers of endpoints do not count.
+    pub panics: bool,
+    /// The part of its requests that goes to endpoints of each priority, such as `100%`.
+    pub priorities: Ordered<String>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -99,6 +103,10 @@ pub struct PoolStatus {
 pub struct EndpointStatus {
     /// As configured, and where that was found.
     pub address: String,
+    /// Its weight beside the others of its priority.
+    pub weight: u16,
+    /// Its priority; a lower one is used first.
+    pub priority: u8,
     /// What health checks say: `unknown`, `healthy`, `unhealthy`.
     pub health: String,
     /// Attempts that have not ended.

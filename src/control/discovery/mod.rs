@@ -23,7 +23,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::bridge::table::{Plane, Table};
 use crate::clock;
-use crate::config::settings::{Address, Resolver, Settings};
+use crate::config::settings::{self, Address, Resolver, Settings};
 use crate::control::events::Events;
 use crate::control::publisher::Publisher;
 use lookup::Lookup;
@@ -76,7 +76,8 @@ impl Discovery {
     /// addresses. What takes too long is found later.
     pub async fn meet(self: &Arc<Self>, settings: &Settings) {
         let pools = settings.services.iter().flat_map(|service| &service.pools);
-        let named: BTreeSet<_> = pools.flat_map(|pool| &pool.endpoints).filter(|address| address.is_name()).collect();
+        let named: BTreeSet<_> =
+            pools.flat_map(settings::Pool::addresses).filter(|address| address.is_name()).collect();
         let mut lookups = JoinSet::new();
         for address in named {
             if !self.lock().contains_key(address) {
@@ -181,7 +182,7 @@ impl Drop for Task {
 
 fn names(table: &Table) -> BTreeSet<Address> {
     let pools = table.services.iter().flat_map(|service| &service.settings.pools);
-    pools.flat_map(|pool| &pool.endpoints).filter(|address| address.is_name()).cloned().collect()
+    pools.flat_map(settings::Pool::addresses).filter(|address| address.is_name()).cloned().collect()
 }
 
 fn listed(addresses: &[SocketAddr]) -> String {

@@ -93,7 +93,7 @@ fn settings(pools: Vec<Pool>) -> Settings {
 }
 
 fn pool(name: &str, addresses: &[&str]) -> Pool {
-    Pool::new(name, addresses.iter().map(|address| address.parse().unwrap()).collect())
+    Pool::new(name, addresses.iter().map(|address| address.parse::<Address>().unwrap()))
 }
 
 const APP: &str = "http://app.test:80";

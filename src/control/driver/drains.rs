@@ -156,8 +156,10 @@ fn named(pool: &Pool, text: &str) -> Result<String, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bridge::balancer::Balancer;
     use crate::bridge::counters::PerWorker;
     use crate::config::settings::Protocol;
+    use crate::domain::balance::Balance;
 
     #[test]
     fn an_endpoint_is_named_with_or_without_its_scheme() {
@@ -166,6 +168,7 @@ mod tests {
             name: "green".to_owned(),
             rolled_back: false,
             endpoints: vec![endpoint("http://10.0.0.1:8080"), endpoint("https://b"), endpoint("unix:/run/a.sock")],
+            balancer: Arc::new(Balancer::new(Balance::default(), &[], &Arc::default(), 1)),
             protocol: Protocol::default(),
             connector: None,
             proxy_protocol: None,

@@ -85,6 +85,12 @@ impl Pattern {
         self.compiled.is_match(value)
     }
 
+    /// What its first group caught, or all of it without groups, if it matches the whole of `value`.
+    pub fn part<'v>(&self, value: &'v [u8]) -> Option<&'v [u8]> {
+        let captures = self.compiled.captures(value)?;
+        captures.get(1.min(captures.len() - 1)).map(|caught| caught.as_bytes())
+    }
+
     /// What its groups caught, if it matches the whole of `value`.
     pub(super) fn captures<'v>(&self, value: &'v [u8]) -> Option<binary::Captures<'v>> {
         self.compiled.captures(value)

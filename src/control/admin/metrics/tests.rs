@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::bridge::balancer::Balancer;
 use crate::bridge::endpoint::{Endpoint, Health};
 use crate::bridge::observations::Book;
 use crate::bridge::table::{Listener, Pool};
@@ -31,12 +32,15 @@ fn plane() -> Plane {
     let settings = Arc::new(settings());
     let slot = |points| Slot { seed: 1, share: Share::from_basis_points(points).expect("a share") };
     let pools = settings.pools.iter().zip(1_u64..).map(|(pool, id)| {
-        let endpoint = Endpoint::new(id, pool.endpoints[0].clone(), 2);
+        let endpoint = Endpoint::new(id, pool.endpoints[0].address.clone(), 2);
         endpoint.set_health(if pool.name == "green" { Health::Unhealthy } else { Health::Healthy });
+        let endpoint = Arc::new(endpoint);
+        let ranked = [(Arc::clone(&endpoint), pool.endpoints[0].rank)];
         Arc::new(Pool {
             name: pool.name.clone(),
             rolled_back: false,
-            endpoints: vec![Arc::new(endpoint)],
+            endpoints: vec![endpoint],
+            balancer: Arc::new(Balancer::new(settings.balance.clone(), &ranked, &Arc::default(), 2)),
             protocol: settings::Protocol::Http1,
             connector: None,
             proxy_protocol: None,
@@ -152,6 +156,9 @@ fn known_counters_come_out_as_exact_lines() {
         "teal_service_weight_epoch{service=\"shop\"} 4",
         "teal_pool_share_ratio{service=\"shop\",pool=\"blue\"} 0.9",
         "teal_pool_share_ratio{service=\"shop\",pool=\"green\"} 0.1",
+        "teal_pool_priority_share_ratio{service=\"shop\",pool=\"blue\",priority=\"0\"} 1",
+        "teal_pool_priority_share_ratio{service=\"shop\",pool=\"green\",priority=\"0\"} 0",
+        "teal_pool_panic{service=\"shop\",pool=\"green\"} 0",
         "teal_pool_active{service=\"shop\",pool=\"blue\"} 1",
         "teal_pool_active{service=\"shop\",pool=\"green\"} 0",
         "teal_endpoint_healthy{service=\"shop\",pool=\"blue\",endpoint=\"http://127.0.0.1:3001\"} 1",

@@ -47,9 +47,16 @@ impl From<command::PoolStatus> for PoolStatus {
             retries: pool.retries,
             p50_us: pool.p50_us,
             p99_us: pool.p99_us,
+            panics: pool.panics,
+            priorities: Ordered(pool.priorities.into_iter().map(priority).collect()),
             endpoints: pool.endpoints.into_iter().map(EndpointStatus::from).collect(),
         }
     }
+}
+
+/// A priority and its share, in whole percents.
+fn priority((priority, share): (u8, f64)) -> (String, String) {
+    (priority.to_string(), format!("{:.0}%", share * 100.0))
 }
 
 fn named<const N: usize>(names: [&str; N], counts: [u64; N]) -> Ordered<u64> {
@@ -63,7 +70,13 @@ impl From<command::EndpointStatus> for EndpointStatus {
             Health::Healthy => "healthy",
             Health::Unhealthy => "unhealthy",
         };
-        EndpointStatus { address: endpoint.address, health: health.to_owned(), in_flight: endpoint.in_flight }
+        EndpointStatus {
+            address: endpoint.address,
+            weight: endpoint.rank.weight,
+            priority: endpoint.rank.priority,
+            health: health.to_owned(),
+            in_flight: endpoint.in_flight,
+        }
     }
 }
 
