@@ -39,6 +39,8 @@
 //! 4. [`proxy::pipeline`]: the rest of this list, in one page of code.
 //! 5. [`bridge::table`] asks [`domain::route`] for service and route and for the first override that matches; without
 //!    one, [`domain::split`] draws the pool from the request's key.
+//!    If that pool's breaker is open, a request of the split goes to the active pool; after a cool-down a few real ones
+//!    pass on trial ([`proxy::breaker`], [`domain::breaker`]).
 //! 6. [`domain::balance`]: an endpoint of that pool, among those that are eligible, by priority, weight and policy.
 //! 7. [`proxy::forwarder`]: takes a connection from [`proxy::upstream`] or opens one. Then, without yielding, it asks
 //!    the current table again whether the pool may still get requests, books the attempt, and writes the head. If the
@@ -67,6 +69,8 @@
 //! `teal deploy shop --to green` first asks green's endpoints whether they answer, then journals a rollout. Its plan
 //! ([`domain::rollout::plan`]) is steps of `weight`, `analyze` and `pause`. [`domain::rollout::machine`] says what
 //! happens next; the driver performs it and reports back. Each `weight` is a weight change as above.
+//!
+//! While the canary's breaker is not closed the rollout is held; it begins its step again once it is.
 //!
 //! Meanwhile [`control::judge`] looks ten times a second at what the workers counted and gives it to a
 //! [`domain::analysis::Comparator`]. Evidence that green is worse and evidence that it is not are kept apart; neither
@@ -120,6 +124,7 @@
 //! | [`bridge::balancer`] | whose turn it is and how priorities stand, for each worker; the pick |
 //! | [`bridge::endpoint`] | an endpoint's health, in-flight counts and where it was found; survives tables |
 //! | [`bridge::observations`] | books, cells and tallies: what workers count, per weight epoch and in total |
+//! | [`bridge::breaker`] | a breaker of a pool or an endpoint, shared by all workers |
 //! | [`bridge::counters`] | counters with one writer each |
 //! | [`bridge::streams`] | long streams: WebSockets, events, gRPC, with their age |
 //! | [`bridge::tls`] | TLS ready for use, both sides; who a client proved to be; how handshakes ended |
@@ -128,6 +133,7 @@
 //! | [`clock`] | the only reader of time |
 //! | [`config`] | YAML to valid [`config::settings`], or every problem with its place |
 //! | [`control::admin`] | the admin API: entry checks, routes, wire types, events, metrics |
+//! | [`control::breakers`] | what breakers do, told; the clock of their cool-downs |
 //! | [`control::command`] | what can be asked of the control plane |
 //! | [`control::controller`] | the handle through which it is asked |
 //! | [`control::discovery`] | where the names of endpoints are, asked again by TTL |
@@ -147,6 +153,7 @@
 //! | `demo` | the embedded demo: two versions, users, a fault |
 //! | [`domain::analysis`] | the comparator, its findings and approvals |
 //! | [`domain::balance`] | which endpoint of a pool: policies, weights, priorities, panic, slow start |
+//! | [`domain::breaker`] | when a breaker opens, tries and closes |
 //! | [`domain::drain`] | what is out of use by an order, and how such an order ends |
 //! | [`domain::farewell`] | how fast clients are told to go when a process ends |
 //! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
@@ -178,6 +185,9 @@
 //!    mark, whichever is first: hanging is slow at once. After the head only errors count.
 //! 5. **Cells** have one writer, and a count and its bad part are read as one word.
 //! 6. **The judge always watches** when pools share traffic, whoever shared it. Its evidence survives a restart.
+//! 7. **Breakers.** A canary's breaker that opens is a reversible hold, not a verdict: its requests go to the active pool
+//!    and are judged for neither, the rollout waits and goes on by itself. Only trials, and what is answered 503, are
+//!    units. Openings past `rollback_after` roll back by rule, outside the judge's guarantee.
 //! 8. **Split.** Weighted rendezvous hashing, salted per rollout: raising one share moves keys only towards it. A sticky
 //!    cookie holds an id, never a pool. Overrides avoid a pool that was rolled back, unless they insist.
 //! 10. **One exchange drives both ways.** Upload and download of a request run in the client's own task. HTTP/1.1 is our
@@ -195,7 +205,7 @@
 //!     default, only of what cannot happen twice, within a budget of a tenth of the requests.
 //! 19. **Tick.** The judge looks every 100 ms; a rollback is published within a tick of the deciding answer.
 //!
-//! The numbers between belong to what is not there yet: 7 objectives and breakers, 9 rescue, 14 audit chain,
+//! The numbers between belong to what is not there yet: 9 rescue, 14 audit chain,
 //! 16 point of no return, 17 fleet.
 //!
 //! # Invariants
@@ -227,13 +237,15 @@
 //! - *mark*: a latency against which requests are counted. *unit*: one judged request, good or bad.
 //! - *analysis* compares; *finding*: proof of worse; *approval*: proof of not worse; *evidence*: how far a proof is.
 //! - *guard*: what a finding leads to: rollback, hold, observe or off.
+//! - *breaker*: open means that requests are blocked. *trial*: a real request let through to see. *diverted*: sent to the
+//!   active pool because the breaker of its own is open. *cool-down*: how long it stays open.
 //! - *rollout*: a walk through a plan; ends *promoted*, *rolled back* or *aborted*. *held*: it stays where it is.
 //! - *drain*: no new requests, wait for those in flight. *settled*: durable and acknowledged.
 //!
 //! # Not there yet
 //!
 //! Deliberately, and named so that nobody looks for it: TLS of the admin API; HTTP/3; rescue (a failed canary
-//! request answered by the baseline); breakers and ejection by an endpoint's own results (active health checks take
+//! request answered by the baseline); ejection by an endpoint's own results (active health checks take
 //! endpoints out); absolute objectives and strata in the analysis; gates, hooks, warm-up and a point of no return in
 //! plans; stickiness beyond the cookie and the keyed split; endpoint discovery beyond names that are resolved again;
 //! edits of definitions by API; an audit chain; the dashboard; a fleet.

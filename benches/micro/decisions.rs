@@ -127,6 +127,7 @@ fn service(rules: usize) -> Service {
             connector: None,
             proxy_protocol: None,
             tally,
+            breaker: Arc::default(),
         })
     };
     Service {

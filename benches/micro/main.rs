@@ -4,13 +4,14 @@
 //! comparable with each other; on another day the machine is another one.
 
 mod allocations;
+mod breaking;
 mod counts;
 mod decisions;
 mod routes;
 mod timing;
 mod wire;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
@@ -33,6 +34,33 @@ impl Table {
         let cost = timing::time(self.length, step);
         println!("| {name} | {} | {allocations:.2} |", cost.nanos());
     }
+
+    /// Measures a step that so many threads do at once, each told its number and its turn: processor time of one step.
+    fn threads(&self, name: &str, threads: usize, step: impl Fn(usize, u64) + Sync) {
+        if !name.contains(&self.part) {
+            return;
+        }
+        let (rounds, steps) = if self.length < timing::LONG { (1, 100) } else { (9, 200_000) };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(threads);
+        let mut nanos: Vec<_> = (0..rounds)
+            .map(|_| {
+                let begin = Instant::now();
+                std::thread::scope(|scope| {
+                    let step = &step;
+                    (0..threads)
+                        .for_each(|number| drop(scope.spawn(move || (0..steps).for_each(|turn| step(number, turn)))));
+                });
+                begin.elapsed().as_nanos() as f64 * cores as f64 / (threads as u64 * steps) as f64
+            })
+            .collect();
+        nanos.sort_by(f64::total_cmp);
+        println!(
+            "| {name}, {threads} threads | {:.1} ({:.1}-{:.1}) | |",
+            nanos[rounds / 2],
+            nanos[0],
+            nanos[rounds - 1]
+        );
+    }
 }
 
 fn main() {
@@ -48,5 +76,6 @@ fn main() {
     }
     decisions::rows(&table);
     counts::rows(&table);
+    breaking::rows(&table);
     wire::rows(&table);
 }

@@ -21,7 +21,7 @@ use crate::control::ledger::Ledger;
 use crate::control::materials::Materials;
 use crate::control::publisher::Publisher;
 use crate::control::store::{Journal, Loaded};
-use crate::control::{admin, health, watch};
+use crate::control::{admin, breakers, health, watch};
 
 /// What ties the control thread to whoever starts it.
 pub(super) struct Ends {
@@ -100,7 +100,8 @@ impl Control {
         // An error means that the start failed after all: then `stop` says so as well.
         let _ = opens.await;
         let driving = tokio::spawn(driver.run(queue));
-        let checking = tokio::spawn(health::run(Arc::clone(&plane), events));
+        let checking = tokio::spawn(health::run(Arc::clone(&plane), Arc::clone(&events)));
+        let breaking = tokio::spawn(breakers::run(Arc::clone(&plane), events));
         let finding = tokio::spawn(discovery.run(Arc::clone(&plane)));
         let watching = file.map(|file| tokio::spawn(watch_file(file, controller.clone())));
         let (stop_admin, admin_stops) = oneshot::channel::<()>();
@@ -110,6 +111,7 @@ impl Control {
         let _ = stop.await;
         watching.iter().for_each(tokio::task::JoinHandle::abort);
         checking.abort();
+        breaking.abort();
         finding.abort();
         drop(stop_admin);
         if let Some(answering) = answering {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::bridge::balancer::Changes;
+use crate::bridge::breaker::Breaker;
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::config::settings::{Address, Place};
 use crate::domain::balance::pace::Pace;
@@ -36,6 +37,8 @@ pub struct Endpoint {
     pub address: Address,
     /// Unique among all endpoints of the process: the key of the workers' reuse lists.
     pub id: u64,
+    /// Its own breaker; at rest unless the settings have one.
+    pub breaker: Breaker,
     target: Option<Target>,
     health: AtomicU8,
     obstacles: AtomicU32,
@@ -167,6 +170,7 @@ impl Endpoint {
         Endpoint {
             id,
             address,
+            breaker: Breaker::default(),
             target,
             obstacles: AtomicU32::new(obstacles),
             bad_in_a_row: AtomicU32::new(0),
@@ -248,6 +252,11 @@ impl Endpoint {
         self.obstacles.load(Relaxed) == 0
     }
 
+    /// Does this stand against it?
+    pub fn has(&self, obstacle: Obstacle) -> bool {
+        self.obstacles.load(Relaxed) & obstacle.bit() != 0
+    }
+
     /// May it be given a request if this obstacle did not count?
     pub fn is_eligible_despite(&self, obstacle: Obstacle) -> bool {
         self.obstacles.load(Relaxed) & !obstacle.bit() == 0
@@ -306,6 +315,25 @@ impl Endpoint {
         self.obstacles.store(other.obstacles.load(Relaxed), Relaxed);
         self.bad_in_a_row.store(other.bad_in_a_row.load(Relaxed), Relaxed);
         self.eligible_since.store(other.eligible_since.load(Relaxed), Relaxed);
+        self.breaker.succeed(&other.breaker);
+    }
+
+    /// Puts up or takes away what its breaker has against requests, as it stands now.
+    pub fn follow_breaker(&self, trials: u8) {
+        loop {
+            let state = self.breaker.state();
+            self.obstruct(Obstacle::BreakerOpen, state.blocks(trials));
+            // Another worker may have moved it on in between, and been here first.
+            if self.breaker.state() == state {
+                return;
+            }
+        }
+    }
+
+    /// Other rules hold for its breaker from `now` on.
+    pub fn reset_breaker(&self, now: u64) {
+        self.breaker.reset(now);
+        self.obstruct(Obstacle::BreakerOpen, false);
     }
 
     /// An attempt of `worker` turned out like this at `now` (microseconds, see [`crate::clock`]).

@@ -9,6 +9,7 @@
 
 pub mod admission;
 pub mod balancer;
+pub mod breaker;
 pub mod counters;
 pub mod endpoint;
 pub mod handover;

@@ -166,6 +166,10 @@ pub struct PoolTally {
     pub streams: Tally,
     /// Further attempts after a failed one.
     pub retries: Tally,
+    /// Requests that its open breaker sent to the active pool in its place.
+    pub diverted: Tally,
+    /// Requests answered 503 for its open breaker.
+    pub blocked: Tally,
     /// Dispatch to response head of answers below 500, in microseconds: bucket counts of [`histogram`].
     latency: Box<[AtomicU32]>,
     /// Sum of the same, in microseconds.
@@ -180,6 +184,8 @@ impl Default for PoolTally {
             failures: Default::default(),
             streams: Tally::default(),
             retries: Tally::default(),
+            diverted: Tally::default(),
+            blocked: Tally::default(),
             latency: (0..histogram::BUCKETS).map(|_| AtomicU32::new(0)).collect(),
             latency_sum: Tally::default(),
         }

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::bridge::admission::{Abuse, Admission, Arrival, Closed, Pause, Refusal};
 use crate::bridge::balancer::Balancer;
+use crate::bridge::breaker::Breaker;
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::handover::Handover;
@@ -135,6 +136,8 @@ pub struct Pool {
     pub proxy_protocol: Option<Version>,
     /// What it has answered since the process began; survives tables.
     pub tally: Arc<PerWorker<PoolTally>>,
+    /// Its breaker, at rest unless the settings have one; survives tables while its rules stay the same.
+    pub breaker: Arc<Breaker>,
 }
 
 /// Why a request goes where it goes.
@@ -144,6 +147,8 @@ pub enum Reason {
     Override(usize),
     /// By the split.
     Split,
+    /// By the split to another pool, whose breaker is open: to the active one in its place.
+    Diverted,
 }
 
 /// Where a request goes.
@@ -197,6 +202,7 @@ impl Service {
     pub fn still_allows(&self, assignment: Assignment) -> bool {
         match assignment.reason {
             Reason::Split => !self.split[assignment.pool].share.is_none(),
+            Reason::Diverted => assignment.pool == self.active && !self.split[assignment.pool].share.is_none(),
             Reason::Override(index) => {
                 self.settings.overrides[index].even_when_rolled_back || !self.pools[assignment.pool].rolled_back
             }

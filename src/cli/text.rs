@@ -43,6 +43,7 @@ pub(super) fn service(status: &ServiceStatus) -> String {
         if pool.panics {
             let _ = writeln!(text, "  panic      {}: ejections and breakers of its endpoints do not count", pool.name);
         }
+        breakers(pool, &mut text);
     }
     if let Some(rollout) = &status.rollout {
         let _ = writeln!(text, "  rollout  {} to {}, {}", rollout.baseline, rollout.canary, place(rollout));
@@ -51,6 +52,19 @@ pub(super) fn service(status: &ServiceStatus) -> String {
         let _ = writeln!(text, "  judge    {}", judge.sentence);
     }
     text
+}
+
+/// The breakers of a pool and its endpoints that are not closed.
+fn breakers(pool: &PoolStatus, text: &mut String) {
+    let own = std::iter::once((pool.name.clone(), &pool.breaker));
+    let all = pool.endpoints.iter().map(|one| (format!("{} of {}", one.address, pool.name), &one.breaker));
+    let shown = own.chain(all).filter_map(|(name, breaker)| Some((name, breaker.as_ref()?)));
+    for (name, breaker) in shown.filter(|(_, breaker)| breaker.state != "closed") {
+        let state = breaker.state.replace('_', " ");
+        let wait =
+            breaker.wait_ms.map_or(String::new(), |ms| format!(" for {}", latency(Some(ms.saturating_mul(1_000)))));
+        let _ = writeln!(text, "  breaker  {name} {state}{wait}: {} (opened {} times)", breaker.reason, breaker.trips);
+    }
 }
 
 fn pool_row(pool: &PoolStatus, active: bool) -> Vec<String> {

@@ -7,6 +7,7 @@
 
 mod address;
 mod balance;
+mod breaker;
 mod conditions;
 mod edge;
 mod edits;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::balance::{balance, endpoint};
+use super::breaker::breaker;
 use super::edits::edits;
 use super::file::most;
 use super::overrides::overrides;
@@ -11,7 +12,9 @@ use super::report::{Problem, Span};
 use super::rollout::rollout;
 use super::routes::routes;
 use super::section::{Value, meant};
-use super::settings::{Connections, Endpoint, Guard, Health, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts};
+use super::settings::{
+    Breaker, Connections, Endpoint, Guard, Health, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts,
+};
 use super::upstream;
 use super::yaml::Kind;
 use crate::domain::analysis::Policy;
@@ -32,6 +35,7 @@ pub(super) const SERVICE: &[&str] = &[
     "timeouts",
     "connections",
     "retry",
+    "breaker",
     "guard",
     "analysis",
     "rollout",
@@ -46,6 +50,7 @@ pub(super) const POOL: &[&str] = &[
     "version",
     "request_headers",
     "response_headers",
+    "breaker",
 ];
 pub(super) const SPLIT_BY: &[&str] = &["header", "cookie"];
 pub(super) const STICKY: &[&str] = &["cookie", "max_age"];
@@ -86,7 +91,10 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
     let help = "a service sends its requests to pools: `pools: { blue: http://127.0.0.1:3001 }`";
     let by_default = Balance::default();
     let balance = section.or("balance", by_default.clone(), |v| balance(v, &by_default));
-    let pools = section.required("pools", help, |v| pools(v, &balance)).unwrap_or_default();
+    // What pools say is read over it.
+    let breaker = section.or("breaker", Breaker::default(), |v| breaker(v, &Breaker::default()));
+    let common = Common { balance, breaker };
+    let pools = section.required("pools", help, |v| pools(v, &common)).unwrap_or_default();
     let default = Service::new(name.unwrap_or_default(), pools);
     let service = Service {
         hosts: hosts.into_iter().map(|(host, _)| host).collect(),
@@ -97,10 +105,11 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         routes: section.or("routes", default.routes, |v| routes(v, &default.pools)),
         overrides: section.or("overrides", default.overrides, |v| overrides(v, &default.pools)),
         health: section.or("health", default.health, health),
-        balance,
+        balance: common.balance,
         timeouts: section.or("timeouts", default.timeouts, timeouts),
         connections: section.or("connections", default.connections, connections),
         retry: section.or("retry", default.retry, retry),
+        breaker: common.breaker,
         guard: section.or("guard", default.guard, guard),
         analysis: section.or("analysis", default.analysis, analysis),
         rollout: section.or("rollout", default.rollout, rollout),
@@ -198,7 +207,20 @@ fn path(value: Value<'_>, without: &[char]) -> Option<String> {
     value.refuse(value.problem("bad_value", format!("`{}` needs {expected}", value.name)).help(help))
 }
 
-fn pools(value: Value<'_>, balance: &Balance) -> Option<Vec<Pool>> {
+/// What a service says for all its pools, and each pool may say otherwise.
+struct Common {
+    balance: Balance,
+    breaker: Breaker,
+}
+
+impl Common {
+    /// A pool that says nothing else.
+    fn pool(&self, name: &str, endpoints: Vec<Endpoint>) -> Pool {
+        Pool { breaker: self.breaker.clone(), ..Pool::new(name, endpoints) }
+    }
+}
+
+fn pools(value: Value<'_>, common: &Common) -> Option<Vec<Pool>> {
     let members: Vec<_> = value.members("a mapping of pools")?.collect();
     value.at_most(members.len(), MAX_POOLS)?;
     if members.is_empty() {
@@ -208,15 +230,15 @@ fn pools(value: Value<'_>, balance: &Balance) -> Option<Vec<Pool>> {
     // A faulty pool is kept by name, so that whoever refers to it is not blamed.
     let pool = |member: Value<'_>| {
         member.own_name();
-        pool(member, balance).unwrap_or_else(|| Pool::new(member.name, [] as [Endpoint; 0]))
+        pool(member, common).unwrap_or_else(|| Pool::new(member.name, [] as [Endpoint; 0]))
     };
     Some(members.into_iter().map(pool).collect())
 }
 
 /// `{ endpoints: ... }`, or the endpoints themselves.
-fn pool(value: Value<'_>, by_service: &Balance) -> Option<Pool> {
+fn pool(value: Value<'_>, common: &Common) -> Option<Pool> {
     if let Kind::Scalar(_) | Kind::List(_) = value.node.kind {
-        return upstream::of_one_scheme(value, endpoints(value)?).map(|endpoints| Pool::new(value.name, endpoints));
+        return upstream::of_one_scheme(value, endpoints(value)?).map(|endpoints| common.pool(value.name, endpoints));
     }
     let section = value.section(POOL)?;
     let version = section.field("version").map(|value| version(value).unwrap_or_default());
@@ -226,10 +248,11 @@ fn pool(value: Value<'_>, by_service: &Balance) -> Option<Pool> {
     };
     let request_headers = section.read("request_headers", |v| edits(v, &missing)).unwrap_or_default();
     let response_headers = section.read("response_headers", |v| edits(v, &missing)).unwrap_or_default();
-    let balance = section.read("balance", |v| balance(v, by_service));
+    let balance = section.read("balance", |v| balance(v, &common.balance));
+    let breaker = section.or("breaker", common.breaker.clone(), |v| breaker(v, &common.breaker));
     let endpoints = section.required("endpoints", "write `endpoints: [http://127.0.0.1:3001]`", endpoints);
     let pool = upstream::pool(&section, endpoints)?;
-    Some(Pool { balance, version, request_headers, response_headers, ..pool })
+    Some(Pool { balance, version, request_headers, response_headers, breaker, ..pool })
 }
 
 /// What runs in a pool, in the characters of a header's value.

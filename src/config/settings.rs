@@ -3,13 +3,14 @@
 //! Invariant: every value here is legal (parse once); nothing past this type checks a setting again.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::analysis::Policy as AnalysisPolicy;
 use crate::domain::balance::{Balance, Rank};
+use crate::domain::breaker::Policy as BreakerPolicy;
 use crate::domain::forwarded::Trust;
 use crate::domain::proxy_protocol::Version;
 use crate::domain::rollout::plan::Plan;
@@ -192,6 +193,8 @@ pub struct Service {
     pub connections: Connections,
     /// Further attempts.
     pub retry: Retry,
+    /// The breakers of its pools, unless a pool says otherwise: each pool has its own, with everything settled.
+    pub breaker: Breaker,
     /// What the judge does when two pools share traffic.
     pub guard: Guard,
     /// How the judge judges.
@@ -218,6 +221,7 @@ impl Service {
             timeouts: Timeouts::default(),
             connections: Connections::default(),
             retry: Retry::default(),
+            breaker: Breaker::default(),
             guard: Guard::default(),
             analysis: AnalysisPolicy::default(),
             rollout: Plan::default(),
@@ -258,6 +262,8 @@ pub struct Pool {
     pub resolve: Resolve,
     /// Endpoints are told whose connection it is; never with HTTP/2, whose connections are many clients'.
     pub proxy_protocol: Option<Version>,
+    /// Its breaker and those of its endpoints.
+    pub breaker: Breaker,
 }
 
 impl Pool {
@@ -273,6 +279,7 @@ impl Pool {
             balance: None,
             resolve: Resolve::default(),
             proxy_protocol: None,
+            breaker: Breaker::default(),
             version: None,
             request_headers: Edits::default(),
             response_headers: Edits::default(),
@@ -428,6 +435,18 @@ impl Default for Retry {
         let budget = crate::domain::split::Share::from_basis_points(1_000).expect("10%");
         Retry { attempts: 1, budget }
     }
+}
+
+/// The breakers of a pool. All are off by default: what is too many errors depends on the service, and a pool that is
+/// blocked by mistake is an outage of our making.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Breaker {
+    /// For the pool as a whole.
+    pub pool: Option<BreakerPolicy>,
+    /// For each of its endpoints by itself.
+    pub endpoint: Option<BreakerPolicy>,
+    /// So many openings of the canary's breaker within a rollout roll it back.
+    pub rollback_after: Option<NonZeroU32>,
 }
 
 /// What happens when the judge finds the canary worse.

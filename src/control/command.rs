@@ -252,6 +252,8 @@ pub struct PoolStatus {
     pub panics: bool,
     /// Its priorities, and the part of its requests that goes to each.
     pub priorities: Vec<(u8, f64)>,
+    /// Its breaker, if the settings have one.
+    pub breaker: Option<BreakerStatus>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -267,6 +269,25 @@ pub struct EndpointStatus {
     pub health: Health,
     /// Attempts that have not ended.
     pub in_flight: u64,
+    /// Its own breaker, if the settings have one.
+    pub breaker: Option<BreakerStatus>,
+}
+
+/// One breaker as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerStatus {
+    /// `closed`, `open` or `half_open`.
+    pub phase: &'static str,
+    /// How often it opened since it has its present rules.
+    pub trips: u64,
+    /// While it is open: for how many milliseconds at least.
+    pub wait_ms: Option<u64>,
+    /// Why it opened last; empty if it never did.
+    pub reason: String,
+    /// Requests sent to the active pool in place of this one; of a pool's.
+    pub diverted: u64,
+    /// Requests answered 503; of a pool's.
+    pub blocked: u64,
 }
 
 /// What the judge sees of one canary.

@@ -16,9 +16,11 @@ use crate::bridge::endpoint::{Endpoint, Obstacle};
 use crate::bridge::observations::{PoolTally, latency_of};
 use crate::bridge::table::{Plane, Pool, Service};
 use crate::clock;
+use crate::config::settings;
+use crate::control::breakers;
 use crate::control::command::{
-    Act, Deploy, Done, Drain, Drained, EndpointNow, EndpointStatus, Found, JudgeStatus, PoolStatus, Refusal, Reloaded,
-    ServiceStatus, StreamNow,
+    Act, BreakerStatus, Deploy, Done, Drain, Drained, EndpointNow, EndpointStatus, Found, JudgeStatus, PoolStatus,
+    Refusal, Reloaded, ServiceStatus, StreamNow,
 };
 use crate::control::discovery::{Discovery, Known};
 use crate::control::driver::{self, Command, Shared, nearest};
@@ -101,8 +103,8 @@ impl Controller {
         self.shared.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Rollbacks since the process began: by the judge, by people.
-    pub fn rollbacks(&self) -> (u64, u64) {
+    /// Rollbacks since the process began: by the judge, by people, by a breaker's rule.
+    pub fn rollbacks(&self) -> (u64, u64, u64) {
         *self.shared.rollbacks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -337,7 +339,7 @@ impl Controller {
             active: service.pools[service.active].name.clone(),
             epoch: service.epoch,
             guard: service.settings.guard,
-            pools: pools.map(|(at, pool)| pool_status(pool, service.share(at))).collect(),
+            pools: pools.map(|(at, pool)| pool_status(service, at, pool)).collect(),
             changed_by: state.as_ref().map_or_else(String::new, |state| state.changed_by.clone()),
             changed_at: state.as_ref().map_or(UnixMillis(0), |state| state.changed_at),
             rollout: state.and_then(|state| state.rollout),
@@ -346,7 +348,8 @@ impl Controller {
     }
 }
 
-fn pool_status(pool: &Pool, share: Share) -> PoolStatus {
+fn pool_status(service: &Service, at: usize, pool: &Pool) -> PoolStatus {
+    let rules = &service.settings.pools[at].breaker;
     let latency = latency_of(&pool.tally);
     let sum = |read: &dyn Fn(&PoolTally) -> u64| pool.tally.iter().map(read).fold(0, u64::wrapping_add);
     let standing = pool.standing(clock::now().0);
@@ -354,7 +357,7 @@ fn pool_status(pool: &Pool, share: Share) -> PoolStatus {
     let endpoints = pool.endpoints.iter().enumerate();
     PoolStatus {
         name: pool.name.clone(),
-        share,
+        share: service.share(at),
         rolled_back: pool.rolled_back,
         in_flight: sum(&|tally| tally.in_flight.read()),
         responses: std::array::from_fn(|class| sum(&|tally| tally.classes[class].read())),
@@ -364,12 +367,23 @@ fn pool_status(pool: &Pool, share: Share) -> PoolStatus {
         p99_us: histogram::quantile(&latency, 0.99),
         panics: standing.panics,
         priorities: priorities.map(|(level, priority)| (priority, standing.share(level))).collect(),
-        endpoints: endpoints.map(|(at, endpoint)| endpoint_status(endpoint, pool.balancer.rank(at))).collect(),
+        breaker: breakers::status(&pool.breaker, rules.pool.as_ref()).map(|status| BreakerStatus {
+            diverted: sum(&|tally| tally.diverted.read()),
+            blocked: sum(&|tally| tally.blocked.read()),
+            ..status
+        }),
+        endpoints: endpoints.map(|(at, endpoint)| endpoint_status(endpoint, pool.balancer.rank(at), rules)).collect(),
     }
 }
 
-fn endpoint_status(endpoint: &Endpoint, rank: Rank) -> EndpointStatus {
-    EndpointStatus { address: endpoint.to_string(), rank, health: endpoint.health(), in_flight: endpoint.in_flight() }
+fn endpoint_status(endpoint: &Endpoint, rank: Rank, rules: &settings::Breaker) -> EndpointStatus {
+    EndpointStatus {
+        address: endpoint.to_string(),
+        rank,
+        health: endpoint.health(),
+        in_flight: endpoint.in_flight(),
+        breaker: breakers::status(&endpoint.breaker, rules.endpoint.as_ref()),
+    }
 }
 
 fn endpoint_now(pool: &Pool, endpoint: &Endpoint) -> EndpointNow {

@@ -5,6 +5,7 @@
 //! Invariant: nothing here runs on a worker's thread, and no worker waits for anything here.
 
 pub mod admin;
+pub mod breakers;
 pub mod case;
 pub mod command;
 pub mod controller;

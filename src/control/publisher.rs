@@ -12,11 +12,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bridge::balancer::{Balancer, Changes};
+use crate::bridge::breaker::Breaker;
 use crate::bridge::counters::PerWorker;
 use crate::bridge::endpoint::{Endpoint, Target};
 use crate::bridge::observations::{Book, PoolTally, latency_of};
 use crate::bridge::table::{Plane, Pool, Service, Table};
 use crate::bridge::tls::Connector;
+use crate::clock;
 use crate::config::settings::{self, Address, Resolve, Settings};
 use crate::control::materials::Materials;
 use crate::control::state::ServiceState;
@@ -54,6 +56,8 @@ struct Live {
     /// That of the last table.
     balancer: Option<Arc<Balancer>>,
     terms: Terms,
+    breaker: Arc<Breaker>,
+    breaks_by: settings::Breaker,
 }
 
 /// What is said to a pool's endpoints before a request is.
@@ -288,8 +292,11 @@ impl Publisher {
             changes: Arc::default(),
             balancer: None,
             terms: terms.clone(),
+            breaker: Arc::default(),
+            breaks_by: settings::Breaker::default(),
         });
         live.speak(terms, next_endpoint, workers);
+        live.break_by(&pool.breaker, workers);
         let wanted = targets(pool, found, |key| live.endpoints.contains_key(key));
         // Who joins a pool that is in use begins slowly; a pool's first endpoints have nobody to leave it to.
         let joins = live.balancer.is_some();
@@ -300,6 +307,9 @@ impl Publisher {
                     Endpoint::found(*next_endpoint, address.clone(), target.clone(), workers).among(&live.changes);
                 Arc::new(if joins { new.joining() } else { new })
             });
+            if live.breaks_by.endpoint.is_some() {
+                known.breaker.arm(workers);
+            }
             (Arc::clone(known), rank)
         };
         let endpoints: Vec<_> = wanted.into_iter().map(endpoint).collect();
@@ -313,7 +323,8 @@ impl Publisher {
         let balancer = live.balancer.insert(kept.unwrap_or_else(made)).clone();
         let endpoints = endpoints.into_iter().map(|(endpoint, _)| endpoint).collect();
         let (name, tally, proxy_protocol) = (pool.name.clone(), Arc::clone(&live.tally), pool.proxy_protocol);
-        Pool { name, rolled_back, endpoints, balancer, protocol, connector, proxy_protocol, tally }
+        let breaker = Arc::clone(&live.breaker);
+        Pool { name, rolled_back, endpoints, balancer, protocol, connector, proxy_protocol, tally, breaker }
     }
 
     fn replace(&self, inner: &mut Inner, before: &Table, index: usize, service: Service) -> Published {
@@ -355,6 +366,21 @@ impl Live {
             endpoint.retire();
             *endpoint = Arc::new(successor);
         }
+    }
+
+    /// Takes up other rules for breakers: what was counted by the old ones says nothing under them.
+    fn break_by(&mut self, rules: &settings::Breaker, workers: usize) {
+        if self.breaks_by.pool != rules.pool {
+            self.breaker = Arc::default();
+        }
+        if rules.pool.is_some() {
+            self.breaker.arm(workers);
+        }
+        if self.breaks_by.endpoint != rules.endpoint {
+            let now = clock::now().0;
+            self.endpoints.values().for_each(|endpoint| endpoint.reset_breaker(now));
+        }
+        self.breaks_by = rules.clone();
     }
 }
 
@@ -422,6 +448,7 @@ fn share_of(pool: &Pool) -> Pool {
         connector: pool.connector.clone(),
         proxy_protocol: pool.proxy_protocol,
         tally: Arc::clone(&pool.tally),
+        breaker: Arc::clone(&pool.breaker),
     }
 }
 

@@ -104,6 +104,7 @@ mod tests {
             connector: None,
             proxy_protocol: None,
             tally: Arc::new(PerWorker::new(1)),
+            breaker: Arc::default(),
         }
     }
 

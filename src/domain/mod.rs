@@ -5,6 +5,7 @@
 
 pub mod analysis;
 pub mod balance;
+pub mod breaker;
 pub mod drain;
 pub mod farewell;
 pub mod forwarded;

@@ -86,6 +86,7 @@ impl Line {
         self.entry.pool = Some(service.pools[assignment.pool].name.clone());
         self.entry.reason = Some(match assignment.reason {
             Reason::Split => "split".to_owned(),
+            Reason::Diverted => "diverted".to_owned(),
             Reason::Override(index) => format!("override:{}", service.settings.overrides[index].name),
         });
     }

@@ -5,6 +5,7 @@
 //!
 //! Invariant: after every fault the client knows whose fault it was.
 
+use crate::bridge::breaker::Blocked;
 use crate::bridge::table::Unrouted;
 use crate::domain::outcome::Failure;
 use crate::proxy::head::Fields;
@@ -54,6 +55,9 @@ pub enum Fault {
     /// Where it was sent is being taken out of use, and the time for that is over.
     #[error("taken out of use before an answer came")]
     Drained,
+    /// The breaker of the pool it should go to is open; another try makes sense after so many seconds.
+    #[error("no upstream available for the moment")]
+    Blocked(u32),
     /// The upstream failed.
     #[error("{}", upstream_text(*.0))]
     Upstream(Failure),
@@ -84,7 +88,7 @@ impl Fault {
             Fault::LargeHead => 431,
             Fault::Coding | Fault::NoSwitch => 501,
             Fault::Version => 505,
-            Fault::Overloaded | Fault::Drained | Fault::Upstream(Failure::NoEndpoint) => 503,
+            Fault::Overloaded | Fault::Drained | Fault::Blocked(_) | Fault::Upstream(Failure::NoEndpoint) => 503,
             Fault::Upstream(Failure::Timeout) => 504,
             Fault::Upstream(_) => 502,
         }
@@ -99,6 +103,7 @@ impl Fault {
                 | Fault::Expectation
                 | Fault::NoSwitch
                 | Fault::Overloaded
+                | Fault::Blocked(_)
                 | Fault::Upstream(_)
         )
     }
@@ -108,12 +113,27 @@ impl Fault {
         !matches!(
             self,
             Fault::Upstream(_)
+                | Fault::Blocked(_)
                 | Fault::BrokenBody
                 | Fault::TooSlow
                 | Fault::LargeBody
                 | Fault::NoSwitch
                 | Fault::Drained
         )
+    }
+
+    /// What an open breaker answers.
+    pub fn blocked(blocked: Blocked) -> Fault {
+        Fault::Blocked(u32::try_from(blocked.wait.div_ceil(1_000)).unwrap_or(u32::MAX).max(1))
+    }
+
+    /// `Retry-After` in seconds, where another try may go better.
+    pub fn retry_after(self) -> Option<u32> {
+        match self {
+            Fault::Overloaded => Some(1),
+            Fault::Blocked(seconds) => Some(seconds),
+            _ => None,
+        }
     }
 
     /// The body: what went wrong, and the request's id for whoever asks in the logs.
@@ -144,7 +164,6 @@ impl Fault {
     /// that is missing from it.
     pub fn fields(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Fault::Overloaded => &[("retry-after", "1")],
             Fault::Method => &[("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")],
             _ => &[],
         }
@@ -184,6 +203,7 @@ mod tests {
             (Fault::Coding, 501, 2),
             (Fault::NoSwitch, 501, 2),
             (Fault::Version, 505, 2),
+            (Fault::Blocked(5), 503, 14),
             (Fault::Upstream(Failure::NoEndpoint), 503, 14),
             (Fault::Upstream(Failure::Connect), 502, 14),
             (Fault::Upstream(Failure::Reset), 502, 14),

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::config::settings::Protocol;
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::retry;
+use crate::proxy::breaker::{self, Passage};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Exchange};
@@ -32,7 +33,8 @@ const MOST_STALE: u32 = 64;
 /// Why an attempt brought no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setback {
-    /// Before anything was sent the table changed so that this pool gets nothing any more.
+    /// Before anything was sent the table changed so that this pool gets nothing any more, or its breaker opened: where
+    /// the request goes must be decided anew.
     TableMoved,
     /// The upstream failed.
     Failed {
@@ -62,16 +64,19 @@ pub async fn send<D: Downstream>(
     down: &mut D,
 ) -> Result<Exchange, Setback> {
     let mut stale = 0;
+    let in_spite = breaker::is_chosen_in_spite(endpoint);
     loop {
-        let reached = reach(worker, request, place, endpoint, down.client()).await?;
+        let mut passage = Passage::enter(place, endpoint, in_spite).ok_or(Setback::TableMoved)?;
+        let reached = reach(worker, request, place, endpoint, down.client(), &mut passage).await?;
         let is_current = worker.is_current(&place.snapshot);
         if endpoint.is_draining() || !is_current && (endpoint.is_retired() || !still_allowed(worker, place, assignment))
         {
             worker.connections.give_back(reached);
             return Err(Setback::TableMoved);
         }
-        let attempt =
-            Attempt::begin(worker, &down.waiter(), present(worker, place), Arc::clone(endpoint), request.origin.client);
+        let (present, trials) = (present(worker, place), passage.begin());
+        let client = request.origin.client;
+        let attempt = Attempt::begin(worker, &down.waiter(), present, Arc::clone(endpoint), client, trials);
         let upward = request.upward(down.client(), place);
         let limit = place.route().limits.body;
         let mut exchange = Exchange::begin(worker, reached, attempt, upward, request.framing, limit);
@@ -118,6 +123,7 @@ async fn reach(
     place: &Place,
     endpoint: &Arc<Endpoint>,
     client: &Client,
+    passage: &mut Passage,
 ) -> Result<Reached, Setback> {
     let switches = request.switch(place).is_some();
     if switches && place.pool().protocol == Protocol::Http2 {
@@ -132,7 +138,9 @@ async fn reach(
         tracing::debug!(%endpoint, %error, "connect failed");
         let failure = match Unopened::of(&error) {
             Unopened::Failed => {
-                endpoint.turned_out(worker.index, clock::now().0, Outcome::Failed(Failure::Connect));
+                let refused = Outcome::Failed(Failure::Connect);
+                endpoint.turned_out(worker.index, clock::now().0, refused);
+                passage.fail(place, endpoint, worker.index, refused);
                 Failure::Connect
             }
             Unopened::Full => Failure::NoEndpoint,

@@ -9,6 +9,7 @@
 //! Invariant: nothing on a request's path locks, blocks, or waits for the control plane.
 
 pub mod access;
+pub mod breaker;
 pub mod buffer;
 pub mod close;
 pub mod connection;

@@ -21,6 +21,7 @@ use crate::domain::outcome::Failure;
 use crate::domain::route::{self, Action, Redirect, RequestView, Scheme, Vars};
 use crate::domain::{retry, split};
 use crate::proxy::access::{Line, Logged};
+use crate::proxy::breaker;
 use crate::proxy::connection::{Client, Waiter};
 use crate::proxy::error::{self, Fault};
 use crate::proxy::exchange::{Exchange, Upload};
@@ -197,13 +198,19 @@ async fn answer<D: Downstream>(
         let service = &snapshot.table.services[index];
         refuse_by(&service.settings, route, request, &view)?;
         let key = key_of(&service.settings, &view, draw);
-        let assignment = service.assign(&view, key.hash).ok_or(Fault::Upstream(Failure::NoEndpoint))?;
+        let assigned = service.assign(&view, key.hash).ok_or(Fault::Upstream(Failure::NoEndpoint))?;
+        let admitted = breaker::admit(worker, service, assigned);
+        let assignment = admitted.unwrap_or(assigned);
         let judged = assignment.reason == Reason::Split && tries == 0;
         let place = Place { snapshot: Rc::clone(&snapshot), service: index, route, pool: assignment.pool, judged };
         if tries == 0 {
             worker.budget.borrow_mut().deposit(service.settings.retry.budget.basis_points());
         }
         log.assigned(service, assignment);
+        if let Err(blocked) = admitted {
+            place.charge(worker.index, Failure::NoEndpoint);
+            return Err(Fault::blocked(blocked).into());
+        }
         let Some(endpoint) = balance(worker, place.pool(), &view, &tried) else {
             place.charge(worker.index, Failure::NoEndpoint);
             return Err(Fault::Upstream(Failure::NoEndpoint).into());

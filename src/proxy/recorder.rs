@@ -27,6 +27,7 @@ use crate::domain::analysis::MARKS;
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::route::{Route, Vars};
 use crate::domain::upload::Pace;
+use crate::proxy::breaker::Trials;
 use crate::proxy::connection::Waiter;
 use crate::proxy::worker::{Snapshot, Worker};
 
@@ -111,6 +112,7 @@ struct Entry {
     place: Place,
     endpoint: Arc<Endpoint>,
     waiter: Rc<Waiter>,
+    trials: Trials,
     upload: Upload,
     dispatched: Micros,
     /// When the attempt is given up in its present phase.
@@ -207,11 +209,16 @@ impl Entry {
         if self.upload.waiting {
             // What the client takes its time over says nothing about the pool.
             self.marked = ALL_MARKED;
+            self.trials.excuse();
         }
         match self.phase {
             Phase::Tunnel => return,
             Phase::Head if uploaded => self.deadline = now.after(self.place.timeouts().head),
-            Phase::Head => self.mark(worker, now.since(self.dispatched), true),
+            Phase::Head => {
+                let age = now.since(self.dispatched);
+                self.mark(worker, age, true);
+                self.trials.waits(&self.place, &self.endpoint, worker, now, age);
+            }
             Phase::Body(since) => {
                 if std::mem::take(&mut self.moved) || uploaded {
                     self.deadline = now.after(self.idle);
@@ -287,6 +294,7 @@ impl Entry {
     /// Tells everybody who keeps count of the endpoint or the pool by their outcomes.
     fn report(&mut self, worker: usize, now: Micros, outcome: Outcome) {
         self.endpoint.turned_out(worker, now.0, outcome);
+        self.trials.report(&self.place, &self.endpoint, worker, now, outcome);
     }
 
     fn settle(&mut self, worker: usize, bad: bool) {
@@ -305,6 +313,7 @@ impl Attempt {
         place: Place,
         endpoint: Arc<Endpoint>,
         client: IpAddr,
+        trials: Trials,
     ) -> Attempt {
         let now = clock::now();
         let service = place.service();
@@ -319,6 +328,7 @@ impl Attempt {
         }
         let entry = Entry {
             waiter: Rc::clone(waiter),
+            trials,
             upload: Upload { pace: Pace::begin(now.0), ..Upload::default() },
             dispatched: now,
             deadline: now.after(head),
@@ -444,7 +454,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let entry = self.worker.in_flight.0.borrow_mut().remove(self.key);
+        let mut entry = self.worker.in_flight.0.borrow_mut().remove(self.key);
         let worker = self.worker.index;
         if entry.is_long {
             entry.place.tally(worker).streams.subtract(1);
@@ -457,5 +467,6 @@ impl Drop for Attempt {
         if entry.place.judged {
             entry.place.cell(worker).closed();
         }
+        entry.trials.give_back(&entry.place, &entry.endpoint);
     }
 }

@@ -23,6 +23,7 @@ impl Reply {
     pub fn to_fault(fault: Fault, id: &str) -> Reply {
         let mut fields = vec![field("content-type", "text/plain; charset=utf-8")];
         fields.extend(fault.fields().iter().map(|(name, value)| field(name, value)));
+        fields.extend(fault.retry_after().map(|seconds| field("retry-after", &seconds.to_string())));
         Reply { status: fault.status(), fields, text: fault.text(id), closes: fault.closes() }
     }
 

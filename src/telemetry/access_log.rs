@@ -40,7 +40,7 @@ pub struct Entry {
     pub service: Option<String>,
     /// The pool it was last sent to.
     pub pool: Option<String>,
-    /// Why that pool: `split` or `override:NAME`.
+    /// Why that pool: `split`, `override:NAME`, or `diverted` from another whose breaker is open.
     pub reason: Option<String>,
     /// The endpoint it was last sent to.
     pub endpoint: Option<String>,

@@ -56,6 +56,12 @@ metrics! {
     ENDPOINT_HEALTHY = "teal_endpoint_healthy", "1 if an endpoint may be given requests.";
     NAME_ADDRESSES = "teal_name_addresses", "Addresses that the name of an endpoint has.";
     NAME_FAILURES = "teal_name_lookup_failures_total", "Lookups of an endpoint's name that failed or brought no address.";
+    BREAKER_STATE = "teal_pool_breaker_state", "A pool's breaker: 0 closed, 1 half open, 2 open.";
+    BREAKER_TRIPS = "teal_pool_breaker_trips_total", "How often a pool's breaker opened.";
+    DIVERTED = "teal_pool_diverted_total", "Requests sent to the active pool in place of one whose breaker is open.";
+    BLOCKED = "teal_pool_blocked_total", "Requests answered 503 because a pool's breaker is open.";
+    ENDPOINT_BREAKER_STATE = "teal_endpoint_breaker_state", "An endpoint's own breaker: 0 closed, 1 half open, 2 open.";
+    ENDPOINT_BREAKER_TRIPS = "teal_endpoint_breaker_trips_total", "How often an endpoint's own breaker opened.";
     EVIDENCE = "teal_judge_evidence_ratio", "Evidence that the canary is worse, as a share of what a rollback needs.";
     ROLLBACKS = "teal_service_rollbacks_total", "Rollbacks since the process began, by who asked for them.";
 }

@@ -6,6 +6,7 @@
 
 mod admin;
 mod balancing;
+mod breakers;
 mod connections;
 mod drain;
 mod early;

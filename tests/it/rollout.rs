@@ -215,7 +215,7 @@ fn manual_weights_are_judged_every_time() {
         teal.until("the judge rolls back", || teal.split().0 == 0.0);
         teal.until("it says so", || teal.told("rollback").len() == round);
     }
-    assert_eq!(teal.running().controller.rollbacks(), (2, 0));
+    assert_eq!(teal.running().controller.rollbacks(), (2, 0, 0));
     assert_eq!(teal.split().1, "blue");
     drop(load);
 }

@@ -3,7 +3,7 @@
 use super::rollout;
 use crate::cli::text;
 use crate::control::admin::wire::{
-    Done, EndpointStatus, Event, JudgeStatus, Judged, Ordered, PoolStatus, Reloaded, ServiceStatus, Services,
+    Breaker, Done, EndpointStatus, Event, JudgeStatus, Judged, Ordered, PoolStatus, Reloaded, ServiceStatus, Services,
 };
 
 fn counts<const N: usize>(entries: [(&str, u64); N]) -> Ordered<u64> {
@@ -23,12 +23,20 @@ fn pool(name: &str, share: &str) -> PoolStatus {
         p99_us: None,
         panics: false,
         priorities: Ordered(vec![("0".to_owned(), "100%".to_owned())]),
+        breaker: None,
         endpoints: vec![endpoint("http://127.0.0.1:3001", "healthy")],
     }
 }
 
 fn endpoint(address: &str, health: &str) -> EndpointStatus {
-    EndpointStatus { address: address.to_owned(), weight: 1, priority: 0, health: health.to_owned(), in_flight: 0 }
+    EndpointStatus {
+        address: address.to_owned(),
+        weight: 1,
+        priority: 0,
+        health: health.to_owned(),
+        in_flight: 0,
+        breaker: None,
+    }
 }
 
 /// A service at rest.
@@ -94,6 +102,23 @@ shop: active blue, epoch 42
   judge    green fails 0.37% against 0.00% of blue: evidence 4.2 of 100
 ";
     assert_eq!(text::service(&busy()), expected);
+}
+
+#[test]
+fn a_breaker_is_shown_while_it_is_not_closed() {
+    let breaker = |state: &str, wait_ms| {
+        let reason = "5 errors in a row".to_owned();
+        Some(Breaker { state: state.to_owned(), trips: 2, wait_ms, reason, diverted: 7, blocked: 0 })
+    };
+    let mut status = service();
+    status.pools[0].breaker = breaker("closed", None);
+    status.pools[1].breaker = breaker("open", Some(3_200));
+    status.pools[1].endpoints[0].breaker = breaker("half_open", None);
+    let expected = "  breaker  green open for 3.20s: 5 errors in a row (opened 2 times)
+  breaker  http://127.0.0.1:3001 of green half open: 5 errors in a row (opened 2 times)
+";
+    let text = text::service(&status);
+    assert!(text.ends_with(expected), "{text}");
 }
 
 #[test]

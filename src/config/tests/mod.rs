@@ -2,6 +2,7 @@
 
 mod bad;
 mod balancing;
+mod breaking;
 mod edge;
 mod garbage;
 mod good;

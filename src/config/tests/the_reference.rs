@@ -1,7 +1,7 @@
 //! The reference file: complete, true to the defaults, and read key by key.
 
 use super::*;
-use crate::config::{balance, edge, listener, tls};
+use crate::config::{balance, breaker, edge, listener, tls};
 
 /// Every section of the format, by its keys.
 const SECTIONS: &[&[&str]] = &[
@@ -27,6 +27,9 @@ const SECTIONS: &[&[&str]] = &[
     service::TIMEOUTS,
     service::CONNECTIONS,
     service::RETRY,
+    breaker::BREAKER,
+    breaker::ENDPOINT_BREAKER,
+    breaker::SLOW,
     service::ANALYSIS,
     service::TOLERATE,
     service::APPROVE,

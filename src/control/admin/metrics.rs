@@ -6,6 +6,7 @@
 //! Invariant: every family comes from `telemetry::names`, and its series differ in their labels.
 
 mod balance;
+mod breakers;
 
 use std::collections::BTreeMap;
 
@@ -40,8 +41,8 @@ const BOUNDS: [u64; 16] = [
 pub(super) struct Facts {
     /// The last reload was taken.
     pub(super) reload_ok: bool,
-    /// Rollbacks by the judge and by people.
-    pub(super) rollbacks: (u64, u64),
+    /// Rollbacks by the judge, by people and by a breaker's rule.
+    pub(super) rollbacks: (u64, u64, u64),
     /// Service, canary, evidence as a share of what a rollback needs.
     pub(super) evidence: Vec<(String, String, f64)>,
     /// How the names of endpoints are doing.
@@ -75,6 +76,7 @@ pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
     families.extend(services(&table, facts));
     families.extend(balance::families(&table));
     families.extend(discovery(facts));
+    families.extend(breakers::families(&table));
     // A family without a series has no place in the text.
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)
@@ -83,7 +85,7 @@ pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
 fn process(plane: &Plane, table: &Table, facts: &Facts) -> Vec<MetricFamily> {
     let total =
         |tally: fn(&WorkerTally) -> u64| counter(&[], plane.workers.iter().map(tally).fold(0, u64::wrapping_add));
-    let (judge, manual) = facts.rollbacks;
+    let (judge, manual, breaker) = facts.rollbacks;
     let version = gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     vec![
         family(names::BUILD_INFO, MetricType::GAUGE, [version]),
@@ -95,7 +97,8 @@ fn process(plane: &Plane, table: &Table, facts: &Facts) -> Vec<MetricFamily> {
         family(
             names::ROLLBACKS,
             MetricType::COUNTER,
-            [counter(&[("kind", "judge")], judge), counter(&[("kind", "manual")], manual)],
+            [("judge", judge), ("manual", manual), ("breaker", breaker)]
+                .map(|(kind, count)| counter(&[("kind", kind)], count)),
         ),
     ]
 }

@@ -10,12 +10,14 @@
 
 mod answers;
 pub(super) mod body;
+mod breaker;
 pub mod endpoints;
 mod orders;
 pub mod streams;
 pub mod upgrade;
 
 pub(super) use answers::CLASSES;
+pub use breaker::Breaker;
 
 use std::fmt;
 
@@ -94,6 +96,9 @@ pub struct PoolStatus {
     pub panics: bool,
     /// The part of its requests that goes to endpoints of each priority, such as `100%`.
     pub priorities: Ordered<String>,
+    /// Its breaker, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -111,6 +116,9 @@ pub struct EndpointStatus {
     pub health: String,
     /// Attempts that have not ended.
     pub in_flight: u64,
+    /// Its own breaker, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
 }
 
 /// What the judge sees of one canary.
@@ -189,7 +197,7 @@ pub struct Rollout {
     pub canary: String,
     /// `ready`, `applying`, `analyzing`, `waiting`, `held`, `promoting`, `rolling_back`, `ended`.
     pub phase: String,
-    /// While held: `advised`, `inconclusive`, `paused`, `failed`, `restarted`.
+    /// While held: `advised`, `breaker`, `inconclusive`, `paused`, `failed`, `restarted`.
     pub held: Option<String>,
     /// The step it is in, counted from 1; at most `steps_total`.
     pub step: usize,

@@ -173,6 +173,7 @@ mod tests {
             connector: None,
             proxy_protocol: None,
             tally: Arc::new(PerWorker::new(1)),
+            breaker: Arc::default(),
         };
         for (text, address) in [
             ("http://10.0.0.1:8080", "http://10.0.0.1:8080"),

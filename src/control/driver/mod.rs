@@ -6,6 +6,7 @@
 //!
 //! Invariant: `states` holds for every service what was last acknowledged, or something safer.
 
+mod breakers;
 mod drains;
 mod hold;
 mod moves;
@@ -113,8 +114,8 @@ pub enum Command {
 pub struct Shared {
     /// Every service's state.
     pub states: Mutex<BTreeMap<String, ServiceState>>,
-    /// Rollbacks by the judge and by people.
-    pub rollbacks: Mutex<(u64, u64)>,
+    /// Rollbacks by the judge, by people, and by a breaker's rule.
+    pub rollbacks: Mutex<(u64, u64, u64)>,
     /// False after a refused reload.
     pub reload_refused: AtomicBool,
     /// Somebody rolled back while the state was let go of: what is to succeed this process begins with the wrong split.
@@ -152,6 +153,8 @@ pub struct Driver {
     draining: Vec<drains::UnderWay>,
     /// Commands that wait while the state is let go of; `None` while it is ours.
     held: Option<Vec<Command>>,
+    /// The canaries' breakers, by service.
+    breakers: HashMap<String, breakers::Watched>,
 }
 
 /// What a driver is made from.
@@ -202,6 +205,7 @@ impl Driver {
             ended: Vec::new(),
             draining: Vec::new(),
             held: None,
+            breakers: HashMap::new(),
         };
         for (service, state) in &loaded.dropped {
             let sentence = format!("a move to {} was under way when the process ended: dropped", state.canary_share());
@@ -312,6 +316,7 @@ impl Driver {
         let running: Vec<String> =
             self.states.iter().filter(|(_, s)| s.rollout.is_some()).map(|(n, _)| n.clone()).collect();
         for service in running {
+            self.hear_the_breaker(&service).await;
             self.hear_the_judge(&service).await;
             self.event(&service, Event::Tick).await;
         }

@@ -71,6 +71,7 @@ impl Driver {
             }
             self.keys.insert(key, id.clone());
         }
+        self.begin_to_count_trips(&service);
         let actions = self.step(&service, Event::Start)?;
         Ok((self.find(&id).await?, Some((service, actions))))
     }

@@ -142,6 +142,7 @@ enum PhaseRecord {
 #[serde(rename_all = "snake_case")]
 enum CauseRecord {
     Advised,
+    Breaker,
     Inconclusive,
     Paused,
     Failed,
@@ -302,6 +303,7 @@ impl From<Phase> for PhaseRecord {
             Phase::Waiting => PhaseRecord::Waiting,
             Phase::Held(cause) => PhaseRecord::Held(match cause {
                 Cause::Advised => CauseRecord::Advised,
+                Cause::Breaker => CauseRecord::Breaker,
                 Cause::Inconclusive => CauseRecord::Inconclusive,
                 Cause::Paused => CauseRecord::Paused,
                 Cause::Failed => CauseRecord::Failed,
@@ -325,6 +327,7 @@ impl TryFrom<PhaseRecord> for Phase {
             PhaseRecord::Waiting => Phase::Waiting,
             PhaseRecord::Held(cause) => Phase::Held(match cause {
                 CauseRecord::Advised => Cause::Advised,
+                CauseRecord::Breaker => Cause::Breaker,
                 CauseRecord::Inconclusive => Cause::Inconclusive,
                 CauseRecord::Paused => Cause::Paused,
                 CauseRecord::Failed => Cause::Failed,

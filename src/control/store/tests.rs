@@ -372,7 +372,7 @@ fn steps() -> impl Strategy<Value = Step> {
 
 fn phases() -> impl Strategy<Value = Phase> {
     let ends = || prop::sample::select(vec![End::Promoted, End::RolledBack, End::Aborted]);
-    let causes = [Cause::Advised, Cause::Inconclusive, Cause::Paused, Cause::Failed, Cause::Restarted];
+    let causes = [Cause::Advised, Cause::Breaker, Cause::Inconclusive, Cause::Paused, Cause::Failed, Cause::Restarted];
     prop_oneof![
         prop::sample::select(vec![Phase::Ready, Phase::Analyzing, Phase::Waiting, Phase::Promoting]),
         shares().prop_map(|share| Phase::Applying { share }),

@@ -54,11 +54,18 @@ pub enum Event {
         /// The evidence in one sentence.
         sentence: String,
     },
-    /// The canary is worse or its breaker opened, and the guard holds.
+    /// The canary is worse, or its breaker opened too often, and the guard holds.
     HoldAdvised {
         /// The evidence in one sentence.
         sentence: String,
     },
+    /// The canary's breaker is not closed: its requests go to the baseline, so nothing can be learned of it.
+    BreakerOpened {
+        /// Why, in one sentence.
+        sentence: String,
+    },
+    /// The canary's breaker is closed.
+    BreakerClosed,
     /// Hold here.
     Pause {
         /// Who says so.

@@ -48,6 +48,7 @@ pub struct Order {
 ///   (step again)   │    ▼ ApplyFailed           ▼                 ▼
 ///                 Held ◀────────────────── (deadline: inconclusive)    Promoted
 ///                  │ inconclusive only: a later approval goes on
+///                  │ by a breaker only: BreakerOpened holds what is no hold yet, BreakerClosed begins the step again
 ///                  │
 ///   any phase that is no end:  Worse, Rollback, inconclusive by policy ─▶ RollingBack ─Reverted─▶ RolledBack
 ///                              Abort                                   ─▶ RollingBack ─Reverted─▶ Aborted
@@ -104,8 +105,10 @@ pub enum Phase {
 /// Why a rollout is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The judge or a breaker advised it.
+    /// The judge advised it, or a breaker that opened too often.
     Advised,
+    /// The canary's breaker is not closed; it goes on by itself once it is.
+    Breaker,
     /// An analysis met its deadline without a verdict; a later approval still goes on.
     Inconclusive,
     /// Somebody paused it.
@@ -175,6 +178,8 @@ impl Rollout {
             Event::Judged { approved, sentence } => self.on_judged(approved, sentence, now),
             Event::Worse { sentence } => self.on_worse(sentence, now),
             Event::HoldAdvised { sentence } => self.on_hold_advised(sentence),
+            Event::BreakerOpened { sentence } => self.on_breaker_opened(&sentence),
+            Event::BreakerClosed => self.on_breaker_closed(now),
             Event::Pause { by } => self.on_pause(&by)?,
             Event::Resume { by } => self.on_resume(&by, now)?,
             Event::Promote { by } => self.on_promote(&by)?,
@@ -290,11 +295,29 @@ impl Rollout {
         }
     }
 
+    fn on_breaker_opened(&mut self, sentence: &str) -> Vec<Action> {
+        match self.phase {
+            // Who must be resumed by a person already is not to go on by itself.
+            Phase::Held(cause) if cause != Cause::Inconclusive => Vec::new(),
+            Phase::Ready | Phase::RollingBack(_) => Vec::new(),
+            _ => self.hold(Cause::Breaker, format!("{}: held by {sentence}", self.place())),
+        }
+    }
+
+    /// The step begins again: time that was spent without the canary says nothing about it.
+    fn on_breaker_closed(&mut self, now: Millis) -> Vec<Action> {
+        if self.phase != Phase::Held(Cause::Breaker) {
+            return Vec::new();
+        }
+        let sentence = format!("{}: {}'s breaker is closed again", self.place(), self.order.canary);
+        std::iter::once(announce(Kind::Resumed, sentence)).chain(self.enter(now)).collect()
+    }
+
     fn on_pause(&mut self, by: &str) -> Result<Vec<Action>, Refused> {
         match self.phase {
             Phase::RollingBack(_) => Err(self.going_back("pause")),
-            // An inconclusive hold may still go on by itself: a person's pause is stronger.
-            Phase::Held(cause) if cause != Cause::Inconclusive => {
+            // These holds may still go on by themselves: a person's pause is stronger.
+            Phase::Held(cause) if !matches!(cause, Cause::Inconclusive | Cause::Breaker) => {
                 Err(refused(format!("cannot pause: the rollout is held already, {}", self.reason)))
             }
             _ => Ok(self.hold(Cause::Paused, format!("{}: paused by {by}", self.place()))),
@@ -304,6 +327,11 @@ impl Rollout {
     fn on_resume(&mut self, by: &str, now: Millis) -> Result<Vec<Action>, Refused> {
         let resumed = announce(Kind::Resumed, format!("{}: resumed by {by}", self.place()));
         let next = match self.phase {
+            Phase::Held(Cause::Breaker) => {
+                let sentence =
+                    format!("cannot resume: it goes on by itself once the breaker is closed, {}", self.reason);
+                return Err(refused(sentence));
+            }
             Phase::Held(_) => self.enter(now),
             Phase::Waiting => self.advance(now),
             Phase::RollingBack(_) => return Err(self.going_back("resume")),
@@ -328,7 +356,8 @@ impl Rollout {
         self.begin_clock(now);
         // Whatever was being applied ended with the old process: what holds is what was acknowledged.
         let restore = Action::Restore { share: self.applied };
-        if matches!(self.phase, Phase::Held(_)) {
+        // Breakers are closed in a new process: this hold is over.
+        if matches!(self.phase, Phase::Held(cause) if cause != Cause::Breaker) {
             let sentence = format!("still held after a restart, {}", self.reason);
             return vec![restore, announce(Kind::Restarted, sentence)];
         }

@@ -80,6 +80,7 @@ fn moves_forward(event: &Event) -> bool {
             | Event::Applied { .. }
             | Event::Judged { approved: true, .. }
             | Event::Tick
+            | Event::BreakerClosed
             | Event::Resume { .. }
             | Event::Promote { .. }
     )

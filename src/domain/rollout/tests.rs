@@ -71,6 +71,8 @@ pub(super) fn events() -> Vec<(&'static str, Event)> {
         ("unsure", judged(false)),
         ("worse", Event::Worse { sentence: sentence() }),
         ("advised", Event::HoldAdvised { sentence: sentence() }),
+        ("broken", Event::BreakerOpened { sentence: "green's breaker".to_owned() }),
+        ("mended", Event::BreakerClosed),
         ("pause", Event::Pause { by: by() }),
         ("resume", Event::Resume { by: by() }),
         ("promote", Event::Promote { by: by() }),
@@ -97,6 +99,7 @@ fn in_phase(name: &str) -> Rollout {
         "Waiting(approval)" => (Phase::Waiting, 5, 50),
         "Held(Advised)" => held(Cause::Advised),
         "Held(Inconclusive)" => held(Cause::Inconclusive),
+        "Held(Breaker)" => held(Cause::Breaker),
         "Held(Paused)" => held(Cause::Paused),
         "Held(Failed)" => (Phase::Held(Cause::Failed), 2, 5),
         "Held(Restarted)" => (Phase::Held(Cause::Restarted), 0, 0),
@@ -157,7 +160,7 @@ type Row = (&'static str, &'static [(&'static str, &'static str)]);
 
 const HARM: [(&str, &str); 3] = [("worse", BACK), ("rollback", BACK), ("abort", GIVE_UP)];
 
-const TABLE: [Row; 11] = [
+const TABLE: [Row; 12] = [
     (
         "Ready",
         &[
@@ -176,6 +179,7 @@ const TABLE: [Row; 11] = [
             ("applied", "Waiting(time): settle, say Stepped, settle"),
             ("failed", "Held(Failed): restore 5%, settle, say Held"),
             ("advised", "Held(Advised): restore 5%, settle, say Held"),
+            ("broken", "Held(Breaker): restore 5%, settle, say Held"),
             ("pause", "Held(Paused): restore 5%, settle, say Held"),
             ("resume", "refused"),
             ("promote", PROMOTE),
@@ -188,6 +192,7 @@ const TABLE: [Row; 11] = [
             ("failed", "Held(Failed): settle, say Held"),
             ("approved", "Applying(25%): say Stepped, move 25%"),
             ("advised", "Held(Advised): settle, say Held"),
+            ("broken", "Held(Breaker): settle, say Held"),
             ("pause", "Held(Paused): settle, say Held"),
             ("resume", "refused"),
             ("promote", PROMOTE),
@@ -200,6 +205,7 @@ const TABLE: [Row; 11] = [
             ("failed", "Held(Failed): settle, say Held"),
             ("tick", "Applying(50%): say Stepped, move 50%"),
             ("advised", "Held(Advised): settle, say Held"),
+            ("broken", "Held(Breaker): settle, say Held"),
             ("pause", "Held(Paused): settle, say Held"),
             ("resume", "Applying(50%): say Resumed, say Stepped, move 50%"),
             ("promote", PROMOTE),
@@ -211,6 +217,7 @@ const TABLE: [Row; 11] = [
         &[
             ("failed", "Held(Failed): settle, say Held"),
             ("advised", "Held(Advised): settle, say Held"),
+            ("broken", "Held(Breaker): settle, say Held"),
             ("pause", "Held(Paused): settle, say Held"),
             ("resume", "Promoting: say Resumed, say Promoting, move promote"),
             ("promote", PROMOTE),
@@ -231,10 +238,22 @@ const TABLE: [Row; 11] = [
         &[
             ("approved", "Applying(25%): say Stepped, move 25%"),
             ("advised", "Held(Advised): settle, say Held"),
+            ("broken", "Held(Breaker): settle, say Held"),
             ("pause", "Held(Paused): settle, say Held"),
             ("resume", "Analyzing: say Resumed, say Stepped, settle"),
             ("promote", PROMOTE),
             ("restarted", "Held(Inconclusive): restore 5%, say Restarted"),
+        ],
+    ),
+    (
+        "Held(Breaker)",
+        &[
+            ("advised", "Held(Advised): settle, say Held"),
+            ("mended", "Analyzing: say Resumed, say Stepped, settle"),
+            ("pause", "Held(Paused): settle, say Held"),
+            ("resume", "refused"),
+            ("promote", PROMOTE),
+            ("restarted", "Analyzing: restore 5%, say Restarted, say Stepped, settle"),
         ],
     ),
     (
@@ -273,6 +292,7 @@ const TABLE: [Row; 11] = [
             ("promoted", "Ended(Promoted): settle, say Ended"),
             ("failed", "Held(Failed): restore 50%, settle, say Held"),
             ("advised", "Held(Advised): restore 50%, settle, say Held"),
+            ("broken", "Held(Breaker): restore 50%, settle, say Held"),
             ("pause", "Held(Paused): restore 50%, settle, say Held"),
             ("resume", "refused"),
             ("promote", "refused"),

@@ -17,7 +17,10 @@ fn address(port: u16) -> settings::Address {
 
 fn settings() -> settings::Service {
     let pool = |name: &str, port| settings::Pool::new(name, vec![address(port)]);
-    settings::Service::new("shop".to_owned(), vec![pool("blue", 3001), pool("green", 3002)])
+    let policy = || Some(Default::default());
+    let breaker = settings::Breaker { pool: policy(), endpoint: policy(), rollback_after: None };
+    let green = settings::Pool { breaker, ..pool("green", 3002) };
+    settings::Service::new("shop".to_owned(), vec![pool("blue", 3001), green])
 }
 
 /// A listener with a certificate that ends with the year 3999.
@@ -45,6 +48,7 @@ fn plane() -> Plane {
             connector: None,
             proxy_protocol: None,
             tally: Arc::new(PerWorker::new(2)),
+            breaker: Arc::default(),
         })
     });
     let service = Service {
@@ -71,8 +75,7 @@ fn render_of(plane: &Plane, facts: &Facts) -> String {
 #[test]
 fn known_counters_come_out_as_exact_lines() {
     let plane = plane();
-    plane.roster.report(0, 12);
-    plane.roster.report(1, 11);
+    [(0, 12), (1, 11)].into_iter().for_each(|(worker, version)| plane.roster.report(worker, version));
     let places: Vec<_> = (0..3).filter_map(|_| plane.admission.enter(3)).collect();
     plane.handover.busier(0, 2);
     plane.workers.of(0).pauses[1].add(4);
@@ -103,7 +106,7 @@ fn known_counters_come_out_as_exact_lines() {
     green.of(1).took(70_000_000);
     let facts = Facts {
         reload_ok: true,
-        rollbacks: (1, 2),
+        rollbacks: (1, 2, 3),
         evidence: vec![("shop".to_owned(), "green".to_owned(), 0.25)],
         names: vec![Known { address: "http://app".parse().unwrap(), addresses: 3, failures: 8 }],
     };
@@ -139,6 +142,7 @@ fn known_counters_come_out_as_exact_lines() {
         "teal_tls_handshake_failures_total{kind=\"broken\"} 0",
         "teal_service_rollbacks_total{kind=\"judge\"} 1",
         "teal_service_rollbacks_total{kind=\"manual\"} 2",
+        "teal_service_rollbacks_total{kind=\"breaker\"} 3",
         "# TYPE teal_pool_responses_total counter",
         "teal_pool_responses_total{service=\"shop\",pool=\"green\",class=\"2xx\"} 10",
         "teal_pool_responses_total{service=\"shop\",pool=\"green\",class=\"5xx\"} 2",

@@ -6,7 +6,7 @@ use crate::bridge::endpoint::Health;
 use crate::clock;
 use crate::config::settings::Guard;
 use crate::control::admin::wire::{
-    Analyze, Bounds, Done, Ended, EndpointStatus, Event, JudgeStatus, Judged, OnInconclusive, Ordered, Plan,
+    Analyze, Bounds, Breaker, Done, Ended, EndpointStatus, Event, JudgeStatus, Judged, OnInconclusive, Ordered, Plan,
     PoolStatus, Reloaded, Rollout, ServiceStatus, Step,
 };
 use crate::control::{command, events, state};
@@ -49,6 +49,7 @@ impl From<command::PoolStatus> for PoolStatus {
             p99_us: pool.p99_us,
             panics: pool.panics,
             priorities: Ordered(pool.priorities.into_iter().map(priority).collect()),
+            breaker: pool.breaker.map(Breaker::from),
             endpoints: pool.endpoints.into_iter().map(EndpointStatus::from).collect(),
         }
     }
@@ -76,6 +77,7 @@ impl From<command::EndpointStatus> for EndpointStatus {
             priority: endpoint.rank.priority,
             health: health.to_owned(),
             in_flight: endpoint.in_flight,
+            breaker: endpoint.breaker.map(Breaker::from),
         }
     }
 }
@@ -182,6 +184,7 @@ fn phase(phase: Phase) -> (&'static str, Option<&'static str>) {
 const fn cause_word(cause: Cause) -> &'static str {
     match cause {
         Cause::Advised => "advised",
+        Cause::Breaker => "breaker",
         Cause::Inconclusive => "inconclusive",
         Cause::Paused => "paused",
         Cause::Failed => "failed",
