@@ -128,6 +128,7 @@
 //! | [`bridge::counters`] | counters with one writer each |
 //! | [`bridge::streams`] | long streams: WebSockets, events, gRPC, with their age |
 //! | [`bridge::tls`] | TLS ready for use, both sides; who a client proved to be; how handshakes ended |
+//! | [`bridge::room`] | how many requests and connections a pool has, and who waits |
 //! | [`bridge::roster`] | which worker has taken up which version |
 //! | [`cli`] | the command line, one file per verb |
 //! | [`clock`] | the only reader of time |

@@ -67,7 +67,7 @@ const BORDERS: &[(&str, &str)] = &[
     ("src/cli/output.rs", "what `-o json` prints"),
     ("src/control/admin/stream.rs", "events as the data of server-sent events"),
     ("src/control/admin/wire.rs", "the bodies of the admin API"),
-    ("src/control/admin/wire/breaker.rs", "breakers in them"),
+    ("src/control/admin/wire/breaker.rs", "breakers and limits in them"),
     ("src/control/admin/wire/body.rs", "bodies of requests, from bytes"),
     ("src/control/admin/wire/endpoints.rs", "endpoints and their orders in the admin API"),
     ("src/control/admin/wire/streams.rs", "long streams in the admin API"),

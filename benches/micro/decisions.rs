@@ -128,6 +128,7 @@ fn service(rules: usize) -> Service {
             proxy_protocol: None,
             tally,
             breaker: Arc::default(),
+            room: Arc::default(),
         })
     };
     Service {

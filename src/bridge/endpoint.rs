@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 use crate::bridge::balancer::Changes;
 use crate::bridge::breaker::Breaker;
 use crate::bridge::counters::{PerWorker, Tally};
+use crate::bridge::room::{Room, Taken};
 use crate::config::settings::{Address, Place};
 use crate::domain::balance::pace::Pace;
 use crate::domain::outcome::Outcome;
@@ -81,18 +82,35 @@ impl Busy {
 
 /// The place of one connection among those open to an endpoint; free again when dropped.
 #[derive(Debug)]
-pub struct Slot(Arc<Endpoint>);
+pub struct Slot {
+    endpoint: Arc<Endpoint>,
+    /// Its place among the connections of its pool, and where others wait for it.
+    _taken: Option<Taken>,
+    room: Option<Arc<Room>>,
+}
 
 impl Slot {
     /// Whose connection it is.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.0
+        &self.endpoint
+    }
+
+    /// It takes a place in its pool as well.
+    pub fn within(mut self, room: &Arc<Room>, taken: Option<Taken>) -> Slot {
+        self.room = taken.is_some().then(|| Arc::clone(room));
+        self._taken = taken;
+        self
+    }
+
+    /// Others wait for its place in the pool: nobody keeps it for nothing.
+    pub fn is_wanted(&self) -> bool {
+        self.room.as_ref().is_some_and(|room| room.connections.waiting() > 0)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
+        self.endpoint.connections.fetch_sub(1, Relaxed);
     }
 }
 
@@ -197,7 +215,11 @@ impl Endpoint {
     /// A place for a connection about to be opened, if there are not `most` already.
     pub fn enter(self: &Arc<Endpoint>, most: Option<NonZeroUsize>) -> Option<Slot> {
         let room = |open: usize| most.is_none_or(|most| open < most.get()).then_some(open + 1);
-        self.connections.fetch_update(Relaxed, Relaxed, room).ok().map(|_| Slot(Arc::clone(self)))
+        self.connections.fetch_update(Relaxed, Relaxed, room).ok().map(|_| Slot {
+            endpoint: Arc::clone(self),
+            _taken: None,
+            room: None,
+        })
     }
 
     /// Connections open over all workers.

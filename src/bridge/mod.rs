@@ -14,6 +14,7 @@ pub mod counters;
 pub mod endpoint;
 pub mod handover;
 pub mod observations;
+pub mod room;
 pub mod roster;
 pub mod streams;
 pub mod table;

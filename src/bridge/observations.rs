@@ -170,6 +170,10 @@ pub struct PoolTally {
     pub diverted: Tally,
     /// Requests answered 503 for its open breaker.
     pub blocked: Tally,
+    /// Requests that found no room, and no room to wait for it.
+    pub overflowed: Tally,
+    /// Requests that waited for room for as long as they may.
+    pub queued_too_long: Tally,
     /// Dispatch to response head of answers below 500, in microseconds: bucket counts of [`histogram`].
     latency: Box<[AtomicU32]>,
     /// Sum of the same, in microseconds.
@@ -186,6 +190,8 @@ impl Default for PoolTally {
             retries: Tally::default(),
             diverted: Tally::default(),
             blocked: Tally::default(),
+            overflowed: Tally::default(),
+            queued_too_long: Tally::default(),
             latency: (0..histogram::BUCKETS).map(|_| AtomicU32::new(0)).collect(),
             latency_sum: Tally::default(),
         }

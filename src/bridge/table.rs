@@ -17,6 +17,7 @@ use crate::bridge::counters::{PerWorker, Tally};
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::handover::Handover;
 use crate::bridge::observations::{Book, PoolTally};
+use crate::bridge::room::Room;
 use crate::bridge::roster::Roster;
 use crate::bridge::streams::Streams;
 use crate::bridge::tls::{Connector, Handshakes, Server};
@@ -138,6 +139,8 @@ pub struct Pool {
     pub tally: Arc<PerWorker<PoolTally>>,
     /// Its breaker, at rest unless the settings have one; survives tables while its rules stay the same.
     pub breaker: Arc<Breaker>,
+    /// How much it has of what it may have; survives tables while its limits stay the same.
+    pub room: Arc<Room>,
 }
 
 /// Why a request goes where it goes.

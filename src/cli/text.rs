@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::table::{Side, table};
-use crate::control::admin::wire::{Done, Event, Ordered, PoolStatus, Reloaded, Rollout, ServiceStatus, Services};
+use crate::control::admin::wire::{Done, Event, Ordered, PoolStatus, Reloaded, Rollout, Room, ServiceStatus, Services};
 
 const POOL_HEADING: [&str; 11] =
     ["POOL", "SHARE", "IN-FLIGHT", "2XX", "4XX", "5XX", "FAILED", "P50", "P99", "HEALTHY", ""];
@@ -44,6 +44,11 @@ pub(super) fn service(status: &ServiceStatus) -> String {
             let _ = writeln!(text, "  panic      {}: ejections and breakers of its endpoints do not count", pool.name);
         }
         breakers(pool, &mut text);
+        let Room { waiting, overflowed, queued_too_long } = pool.room;
+        if waiting + overflowed + queued_too_long > 0 {
+            let turned = overflowed + queued_too_long;
+            let _ = writeln!(text, "  limits   {}: {waiting} wait, {turned} turned away", pool.name);
+        }
     }
     if let Some(rollout) = &status.rollout {
         let _ = writeln!(text, "  rollout  {} to {}, {}", rollout.baseline, rollout.canary, place(rollout));

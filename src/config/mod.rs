@@ -13,6 +13,7 @@ mod edge;
 mod edits;
 mod environment;
 mod file;
+mod limits;
 mod listener;
 mod overrides;
 mod redact;

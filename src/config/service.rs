@@ -7,13 +7,14 @@ use super::balance::{balance, endpoint};
 use super::breaker::breaker;
 use super::edits::edits;
 use super::file::most;
+use super::limits::limits;
 use super::overrides::overrides;
 use super::report::{Problem, Span};
 use super::rollout::rollout;
 use super::routes::routes;
 use super::section::{Value, meant};
 use super::settings::{
-    Breaker, Connections, Endpoint, Guard, Health, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts,
+    Breaker, Connections, Endpoint, Guard, Health, Limits, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts,
 };
 use super::upstream;
 use super::yaml::Kind;
@@ -36,6 +37,7 @@ pub(super) const SERVICE: &[&str] = &[
     "connections",
     "retry",
     "breaker",
+    "limits",
     "guard",
     "analysis",
     "rollout",
@@ -51,6 +53,7 @@ pub(super) const POOL: &[&str] = &[
     "request_headers",
     "response_headers",
     "breaker",
+    "limits",
 ];
 pub(super) const SPLIT_BY: &[&str] = &["header", "cookie"];
 pub(super) const STICKY: &[&str] = &["cookie", "max_age"];
@@ -93,7 +96,8 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
     let balance = section.or("balance", by_default.clone(), |v| balance(v, &by_default));
     // What pools say is read over it.
     let breaker = section.or("breaker", Breaker::default(), |v| breaker(v, &Breaker::default()));
-    let common = Common { balance, breaker };
+    let limits = section.or("limits", Limits::default(), |v| limits(v, &Limits::default()));
+    let common = Common { balance, breaker, limits };
     let pools = section.required("pools", help, |v| pools(v, &common)).unwrap_or_default();
     let default = Service::new(name.unwrap_or_default(), pools);
     let service = Service {
@@ -110,6 +114,7 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         connections: section.or("connections", default.connections, connections),
         retry: section.or("retry", default.retry, retry),
         breaker: common.breaker,
+        limits: common.limits,
         guard: section.or("guard", default.guard, guard),
         analysis: section.or("analysis", default.analysis, analysis),
         rollout: section.or("rollout", default.rollout, rollout),
@@ -211,12 +216,13 @@ fn path(value: Value<'_>, without: &[char]) -> Option<String> {
 struct Common {
     balance: Balance,
     breaker: Breaker,
+    limits: Limits,
 }
 
 impl Common {
     /// A pool that says nothing else.
     fn pool(&self, name: &str, endpoints: Vec<Endpoint>) -> Pool {
-        Pool { breaker: self.breaker.clone(), ..Pool::new(name, endpoints) }
+        Pool { breaker: self.breaker.clone(), limits: self.limits.clone(), ..Pool::new(name, endpoints) }
     }
 }
 
@@ -250,9 +256,10 @@ fn pool(value: Value<'_>, common: &Common) -> Option<Pool> {
     let response_headers = section.read("response_headers", |v| edits(v, &missing)).unwrap_or_default();
     let balance = section.read("balance", |v| balance(v, &common.balance));
     let breaker = section.or("breaker", common.breaker.clone(), |v| breaker(v, &common.breaker));
+    let limits = section.or("limits", common.limits.clone(), |v| limits(v, &common.limits));
     let endpoints = section.required("endpoints", "write `endpoints: [http://127.0.0.1:3001]`", endpoints);
     let pool = upstream::pool(&section, endpoints)?;
-    Some(Pool { balance, version, request_headers, response_headers, breaker, ..pool })
+    Some(Pool { balance, version, request_headers, response_headers, breaker, limits, ..pool })
 }
 
 /// What runs in a pool, in the characters of a header's value.
@@ -366,6 +373,7 @@ fn connections(value: Value<'_>) -> Option<Connections> {
         max: section.or("max", default.max, |v| most(v, "none")),
         max_idle: section.or("max_idle", default.max_idle, |v| v.count(0..=10_000)),
         idle: section.or("idle", default.idle, |v| v.duration(100 * MILLISECOND..=HOUR)),
+        max_requests: None,
     })
 }
 

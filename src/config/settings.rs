@@ -195,6 +195,8 @@ pub struct Service {
     pub retry: Retry,
     /// The breakers of its pools, unless a pool says otherwise: each pool has its own, with everything settled.
     pub breaker: Breaker,
+    /// How much its pools may be given at a time, unless a pool says otherwise: each pool has its own, with everything settled.
+    pub limits: Limits,
     /// What the judge does when two pools share traffic.
     pub guard: Guard,
     /// How the judge judges.
@@ -222,6 +224,7 @@ impl Service {
             connections: Connections::default(),
             retry: Retry::default(),
             breaker: Breaker::default(),
+            limits: Limits::default(),
             guard: Guard::default(),
             analysis: AnalysisPolicy::default(),
             rollout: Plan::default(),
@@ -264,6 +267,8 @@ pub struct Pool {
     pub proxy_protocol: Option<Version>,
     /// Its breaker and those of its endpoints.
     pub breaker: Breaker,
+    /// How much it may be given at a time.
+    pub limits: Limits,
 }
 
 impl Pool {
@@ -280,6 +285,7 @@ impl Pool {
             resolve: Resolve::default(),
             proxy_protocol: None,
             breaker: Breaker::default(),
+            limits: Limits::default(),
             version: None,
             request_headers: Edits::default(),
             response_headers: Edits::default(),
@@ -413,11 +419,13 @@ pub struct Connections {
     pub max_idle: usize,
     /// How long an idle connection is kept: a little below what servers keep, so that ours closes first.
     pub idle: Duration,
+    /// Requests in the life of a connection; a pool's [`Limits`] have it.
+    pub max_requests: Option<NonZeroU32>,
 }
 
 impl Default for Connections {
     fn default() -> Connections {
-        Connections { max: None, max_idle: 256, idle: Duration::from_secs(50) }
+        Connections { max: None, max_idle: 256, idle: Duration::from_secs(50), max_requests: None }
     }
 }
 
@@ -447,6 +455,33 @@ pub struct Breaker {
     pub endpoint: Option<BreakerPolicy>,
     /// So many openings of the canary's breaker within a rollout roll it back.
     pub rollback_after: Option<NonZeroU32>,
+}
+
+/// How much a pool may be given at a time, over all workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open to all of its endpoints; `None` for no limit.
+    pub max_connections: Option<NonZeroUsize>,
+    /// Requests in flight; `None` for no limit.
+    pub max_in_flight: Option<NonZeroUsize>,
+    /// Requests that may wait for a place: a burst is carried, a pool that is too slow is not queued up for.
+    pub max_pending: usize,
+    /// How long they may wait; users leave after a little more.
+    pub queue_timeout: Duration,
+    /// Requests in the life of a connection; `None` for no limit.
+    pub max_requests_per_connection: Option<NonZeroU32>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_connections: None,
+            max_in_flight: None,
+            max_pending: 100,
+            queue_timeout: Duration::from_secs(1),
+            max_requests_per_connection: None,
+        }
+    }
 }
 
 /// What happens when the judge finds the canary worse.

@@ -254,6 +254,8 @@ pub struct PoolStatus {
     pub priorities: Vec<(u8, f64)>,
     /// Its breaker, if the settings have one.
     pub breaker: Option<BreakerStatus>,
+    /// Who found no room in it, and who waits.
+    pub room: RoomStatus,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -288,6 +290,17 @@ pub struct BreakerStatus {
     pub diverted: u64,
     /// Requests answered 503; of a pool's.
     pub blocked: u64,
+}
+
+/// What came of a pool's limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoomStatus {
+    /// Requests that wait for a place or a connection.
+    pub waiting: u64,
+    /// Requests answered 503 because as many wait as may.
+    pub overflowed: u64,
+    /// Requests answered 503 because they waited too long.
+    pub queued_too_long: u64,
 }
 
 /// What the judge sees of one canary.

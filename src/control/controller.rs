@@ -20,7 +20,7 @@ use crate::config::settings;
 use crate::control::breakers;
 use crate::control::command::{
     Act, BreakerStatus, Deploy, Done, Drain, Drained, EndpointNow, EndpointStatus, Found, JudgeStatus, PoolStatus,
-    Refusal, Reloaded, ServiceStatus, StreamNow,
+    Refusal, Reloaded, RoomStatus, ServiceStatus, StreamNow,
 };
 use crate::control::discovery::{Discovery, Known};
 use crate::control::driver::{self, Command, Shared, nearest};
@@ -367,6 +367,11 @@ fn pool_status(service: &Service, at: usize, pool: &Pool) -> PoolStatus {
         p99_us: histogram::quantile(&latency, 0.99),
         panics: standing.panics,
         priorities: priorities.map(|(level, priority)| (priority, standing.share(level))).collect(),
+        room: RoomStatus {
+            waiting: pool.room.waiting() as u64,
+            overflowed: sum(&|tally| tally.overflowed.read()),
+            queued_too_long: sum(&|tally| tally.queued_too_long.read()),
+        },
         breaker: breakers::status(&pool.breaker, rules.pool.as_ref()).map(|status| BreakerStatus {
             diverted: sum(&|tally| tally.diverted.read()),
             blocked: sum(&|tally| tally.blocked.read()),

@@ -16,6 +16,7 @@ use crate::bridge::breaker::Breaker;
 use crate::bridge::counters::PerWorker;
 use crate::bridge::endpoint::{Endpoint, Target};
 use crate::bridge::observations::{Book, PoolTally, latency_of};
+use crate::bridge::room::Room;
 use crate::bridge::table::{Plane, Pool, Service, Table};
 use crate::bridge::tls::Connector;
 use crate::clock;
@@ -58,6 +59,8 @@ struct Live {
     terms: Terms,
     breaker: Arc<Breaker>,
     breaks_by: settings::Breaker,
+    room: Arc<Room>,
+    limits: settings::Limits,
 }
 
 /// What is said to a pool's endpoints before a request is.
@@ -294,9 +297,12 @@ impl Publisher {
             terms: terms.clone(),
             breaker: Arc::default(),
             breaks_by: settings::Breaker::default(),
+            room: Arc::default(),
+            limits: settings::Limits::default(),
         });
         live.speak(terms, next_endpoint, workers);
         live.break_by(&pool.breaker, workers);
+        live.limit_to(&pool.limits);
         let wanted = targets(pool, found, |key| live.endpoints.contains_key(key));
         // Who joins a pool that is in use begins slowly; a pool's first endpoints have nobody to leave it to.
         let joins = live.balancer.is_some();
@@ -323,8 +329,8 @@ impl Publisher {
         let balancer = live.balancer.insert(kept.unwrap_or_else(made)).clone();
         let endpoints = endpoints.into_iter().map(|(endpoint, _)| endpoint).collect();
         let (name, tally, proxy_protocol) = (pool.name.clone(), Arc::clone(&live.tally), pool.proxy_protocol);
-        let breaker = Arc::clone(&live.breaker);
-        Pool { name, rolled_back, endpoints, balancer, protocol, connector, proxy_protocol, tally, breaker }
+        let (breaker, room) = (Arc::clone(&live.breaker), Arc::clone(&live.room));
+        Pool { name, rolled_back, endpoints, balancer, protocol, connector, proxy_protocol, tally, breaker, room }
     }
 
     fn replace(&self, inner: &mut Inner, before: &Table, index: usize, service: Service) -> Published {
@@ -381,6 +387,14 @@ impl Live {
             self.endpoints.values().for_each(|endpoint| endpoint.reset_breaker(now));
         }
         self.breaks_by = rules.clone();
+    }
+
+    /// Takes up other limits. What is in flight by then counts by the old ones until it ends.
+    fn limit_to(&mut self, limits: &settings::Limits) {
+        if self.limits != *limits {
+            self.room = Arc::new(Room::new(limits));
+            self.limits = limits.clone();
+        }
     }
 }
 
@@ -449,6 +463,7 @@ fn share_of(pool: &Pool) -> Pool {
         proxy_protocol: pool.proxy_protocol,
         tally: Arc::clone(&pool.tally),
         breaker: Arc::clone(&pool.breaker),
+        room: Arc::clone(&pool.room),
     }
 }
 

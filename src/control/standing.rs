@@ -105,6 +105,7 @@ mod tests {
             proxy_protocol: None,
             tally: Arc::new(PerWorker::new(1)),
             breaker: Arc::default(),
+            room: Arc::default(),
         }
     }
 

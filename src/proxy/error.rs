@@ -130,7 +130,7 @@ impl Fault {
     /// `Retry-After` in seconds, where another try may go better.
     pub fn retry_after(self) -> Option<u32> {
         match self {
-            Fault::Overloaded => Some(1),
+            Fault::Overloaded | Fault::Upstream(Failure::NoEndpoint) => Some(1),
             Fault::Blocked(seconds) => Some(seconds),
             _ => None,
         }

@@ -132,7 +132,8 @@ async fn reach(
     if let Some(reached) = upstream::at_hand(worker, endpoint, place.pool(), switches) {
         return Ok(reached);
     }
-    let dial = Dial::new(endpoint, place.pool(), &place.service().settings, switches, client.ends());
+    let most = place.settings().limits.max_requests_per_connection;
+    let dial = Dial::new(endpoint, place.pool(), &place.service().settings, switches, most, client.ends());
     // Boxed: it is seldom needed, and every request would be larger by all that TLS takes to begin.
     Box::pin(dial.reach(worker)).await.map_err(|error| {
         tracing::debug!(%endpoint, %error, "connect failed");
@@ -143,7 +144,10 @@ async fn reach(
                 passage.fail(place, endpoint, worker.index, refused);
                 Failure::Connect
             }
-            Unopened::Full => Failure::NoEndpoint,
+            Unopened::Full => {
+                place.pool().tally.of(worker.index).overflowed.add(1);
+                Failure::NoEndpoint
+            }
             Unopened::Exhausted => return Setback::Exhausted,
         };
         // By the present epoch: nobody reads the book of an old one that has nothing open any more.
@@ -192,7 +196,7 @@ fn present(worker: &Worker, place: &Place) -> Place {
     let service = services.iter().position(|service| service.settings.name == *name);
     let known = service.and_then(|service| Some((service, services[service].pool_named(pool)?)));
     match known.filter(|(service, _)| Arc::ptr_eq(&services[*service].settings, &place.service().settings)) {
-        Some((service, pool)) => Place { snapshot: current, service, route: place.route, pool, judged: place.judged },
+        Some((service, pool)) => Place { snapshot: current, service, pool, ..place.clone() },
         // Other rules: the indices of the old table mean nothing in it.
         None => place.clone(),
     }

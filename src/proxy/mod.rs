@@ -25,6 +25,7 @@ pub mod lag;
 pub mod listener;
 pub mod pipeline;
 pub mod proxy_protocol;
+pub mod queue;
 pub mod recorder;
 pub mod reply;
 pub mod stream;

@@ -29,6 +29,7 @@ use crate::proxy::forwarder::{self, Setback};
 use crate::proxy::head::{Known, RequestHead, ResponseHead, Span, View};
 use crate::proxy::hop::{Additions, RequestId, Upward};
 use crate::proxy::http1::framing::Framing;
+use crate::proxy::queue::{self, Turned};
 use crate::proxy::recorder::Place;
 use crate::proxy::reply::Reply;
 use crate::proxy::worker::Worker;
@@ -202,7 +203,8 @@ async fn answer<D: Downstream>(
         let admitted = breaker::admit(worker, service, assigned);
         let assignment = admitted.unwrap_or(assigned);
         let judged = assignment.reason == Reason::Split && tries == 0;
-        let place = Place { snapshot: Rc::clone(&snapshot), service: index, route, pool: assignment.pool, judged };
+        let pool = assignment.pool;
+        let mut place = Place { snapshot: Rc::clone(&snapshot), service: index, route, pool, judged, seat: None };
         if tries == 0 {
             worker.budget.borrow_mut().deposit(service.settings.retry.budget.basis_points());
         }
@@ -210,6 +212,14 @@ async fn answer<D: Downstream>(
         if let Err(blocked) = admitted {
             place.charge(worker.index, Failure::NoEndpoint);
             return Err(Fault::blocked(blocked).into());
+        }
+        match queue::enter(worker.index, &place, down).await {
+            Ok(seat) => place.seat = seat,
+            Err(Turned::ClientGone) => return Err(Refusal::Gone),
+            Err(Turned::Away(_)) => {
+                place.charge(worker.index, Failure::NoEndpoint);
+                return Err(Fault::Upstream(Failure::NoEndpoint).into());
+            }
         }
         let Some(endpoint) = balance(worker, place.pool(), &view, &tried) else {
             place.charge(worker.index, Failure::NoEndpoint);

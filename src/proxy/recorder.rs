@@ -19,6 +19,7 @@ use slab::Slab;
 
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::{Cell as ObservedCell, PoolTally};
+use crate::bridge::room::Taken;
 use crate::bridge::streams::{Kind, Stream, Streams};
 use crate::bridge::table::{Pool, Service};
 use crate::clock::{self, Micros};
@@ -47,6 +48,8 @@ pub struct Place {
     pub pool: usize,
     /// The split sent it, so the judge may count it (Decisions 3).
     pub judged: bool,
+    /// Its place among the pool's requests in flight, where those are limited.
+    pub seat: Option<Rc<Taken>>,
 }
 
 impl Place {

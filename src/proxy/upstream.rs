@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::bridge::endpoint::{Endpoint, Slot, Target};
+use crate::bridge::room::{Room, Taken};
 use crate::bridge::table::Pool;
 use crate::bridge::tls::{self, Connector};
 use crate::clock::{self, Micros};
@@ -53,6 +55,8 @@ pub struct Dial {
     pub keep: settings::Connections,
     /// The time it may take until a request can be sent.
     pub limit: Duration,
+    /// Where a connection finds its place among those of the pool.
+    pub room: Arc<Room>,
     /// The endpoint is told whose connection it is, and whose that is: no other client's request may use it.
     pub greeting: Option<(Version, Ends)>,
 }
@@ -118,13 +122,15 @@ impl Dial {
         pool: &Pool,
         settings: &settings::Service,
         switches: bool,
+        max_requests: Option<NonZeroU32>,
         client: Ends,
     ) -> Dial {
         Dial {
             endpoint: Arc::clone(endpoint),
             connector: pool.connector.clone(),
             protocol: protocol_for(pool, switches),
-            keep: settings.connections.clone(),
+            keep: settings::Connections { max_requests, ..settings.connections.clone() },
+            room: Arc::clone(&pool.room),
             limit: settings.timeouts.connect,
             greeting: pool.proxy_protocol.map(|version| (version, client)),
         }
@@ -151,8 +157,13 @@ impl Dial {
         if let Some(connection) = worker.connections.take(&self.endpoint) {
             return Ok(Reached::Http1(connection));
         }
+        // Waited for outside the limit of time, which is the endpoint's.
+        let place = self.room.connections.wait().await.map_err(|_| no_room())?;
+        if let Some(connection) = worker.connections.take(&self.endpoint) {
+            return Ok(Reached::Http1(connection));
+        }
         let opening = async {
-            let opened = self.open().await?;
+            let opened = self.open(place).await?;
             if !opened.is_http2 {
                 let mut connection = Connection::new(opened.stream, opened.slot, &self.keep);
                 connection.is_private = self.greeting.is_some();
@@ -166,13 +177,13 @@ impl Dial {
         tokio::time::timeout(self.limit, opening).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Opens a connection. The caller sets the limit of time.
+    /// Opens a connection that has its place in the pool. The caller sets the limit of time.
     ///
     /// # Errors
     /// See [`Dial::reach`].
-    pub async fn open(&self) -> io::Result<Opened> {
+    pub async fn open(&self, place: Option<Taken>) -> io::Result<Opened> {
         let full = || io::Error::new(io::ErrorKind::QuotaExceeded, "the endpoint has all the connections it may have");
-        let slot = self.endpoint.enter(self.keep.max).ok_or_else(full)?;
+        let slot = self.endpoint.enter(self.keep.max).ok_or_else(full)?.within(&self.room, place);
         let mut stream = self.connect().await?;
         if let Some((version, client)) = self.greeting {
             stream.write_all(&proxy_protocol::greeting(version, client)).await?;
@@ -197,6 +208,11 @@ impl Dial {
             }
         }
     }
+}
+
+/// The pool has all the connections it may have.
+pub fn no_room() -> io::Error {
+    io::Error::new(io::ErrorKind::QuotaExceeded, "the pool has all the connections it may have")
 }
 
 /// The connections of one worker, by endpoint.
@@ -243,7 +259,7 @@ impl Connections {
 
     /// Puts a clean connection back, or drops it: one too many, or its endpoint is gone.
     pub fn put(&self, mut connection: Box<Connection>) {
-        if connection.endpoint().is_leaving() || connection.is_private {
+        if connection.endpoint().is_leaving() || connection.is_private || connection.is_wanted() {
             return;
         }
         let mut lists = self.idle.borrow_mut();
@@ -280,7 +296,8 @@ impl Connections {
         self.idle.borrow_mut().retain(|_, list| {
             list.retain_mut(|connection| {
                 let expires = connection.idle_since.after(connection.keep.idle);
-                !connection.endpoint().is_leaving() && now < expires && connection.is_quiet()
+                let is_kept = !connection.endpoint().is_leaving() && !connection.is_wanted();
+                is_kept && now < expires && connection.is_quiet()
             });
             !list.is_empty()
         });

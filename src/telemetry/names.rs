@@ -56,6 +56,8 @@ metrics! {
     ENDPOINT_HEALTHY = "teal_endpoint_healthy", "1 if an endpoint may be given requests.";
     NAME_ADDRESSES = "teal_name_addresses", "Addresses that the name of an endpoint has.";
     NAME_FAILURES = "teal_name_lookup_failures_total", "Lookups of an endpoint's name that failed or brought no address.";
+    QUEUE = "teal_pool_queue", "Requests that wait for room in a pool that has limits.";
+    OVERFLOWED = "teal_pool_overflow_total", "Requests answered 503 for want of room in a pool, by reason.";
     BREAKER_STATE = "teal_pool_breaker_state", "A pool's breaker: 0 closed, 1 half open, 2 open.";
     BREAKER_TRIPS = "teal_pool_breaker_trips_total", "How often a pool's breaker opened.";
     DIVERTED = "teal_pool_diverted_total", "Requests sent to the active pool in place of one whose breaker is open.";

@@ -23,6 +23,7 @@ mod listener;
 mod malformed;
 mod reload;
 mod rollout;
+mod room;
 mod routes;
 mod streams;
 mod support;

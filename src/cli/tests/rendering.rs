@@ -24,6 +24,7 @@ fn pool(name: &str, share: &str) -> PoolStatus {
         panics: false,
         priorities: Ordered(vec![("0".to_owned(), "100%".to_owned())]),
         breaker: None,
+        room: Default::default(),
         endpoints: vec![endpoint("http://127.0.0.1:3001", "healthy")],
     }
 }
@@ -114,8 +115,10 @@ fn a_breaker_is_shown_while_it_is_not_closed() {
     status.pools[0].breaker = breaker("closed", None);
     status.pools[1].breaker = breaker("open", Some(3_200));
     status.pools[1].endpoints[0].breaker = breaker("half_open", None);
+    status.pools[1].room.queued_too_long = 4;
     let expected = "  breaker  green open for 3.20s: 5 errors in a row (opened 2 times)
   breaker  http://127.0.0.1:3001 of green half open: 5 errors in a row (opened 2 times)
+  limits   green: 0 wait, 4 turned away
 ";
     let text = text::service(&status);
     assert!(text.ends_with(expected), "{text}");

@@ -1,7 +1,7 @@
-//! Breakers in the file: off, on, by rules, and a pool's over its service's.
+//! Breakers and limits in the file: by rules, and a pool's over its service's.
 
 use super::*;
-use crate::config::settings::Breaker;
+use crate::config::settings::{Breaker, Limits};
 use crate::domain::breaker::{Policy, Slow};
 
 /// The breakers of blue and green, with lines for the service and for green.
@@ -57,6 +57,31 @@ fn mistakes_in_breakers_have_their_code() {
         ("breaker: { endpoint: { rollback_after: 3 } }", "unknown_key"),
         ("breaker: { endpoint: { consecutive: many } }", "bad_value"),
         ("breaker: { rollback_after: 0 }", "out_of_range"),
+    ];
+    for (lines, code) in table {
+        assert_eq!(codes(&with(lines)), [(code, 5)], "{lines}");
+    }
+}
+
+#[test]
+fn limits_of_a_pool_are_read_over_those_of_its_service() {
+    let text = "limits: { max_in_flight: 100, max_pending: 0 }\n    active: blue";
+    let with_pool = with(text).replace(
+        "green: 'http://b'",
+        "green: { endpoints: 'http://b', limits: { max_in_flight: none, queue_timeout: 5ms, max_requests_per_connection: 7 } }",
+    );
+    let shop = parse(&with_pool).unwrap_or_else(|report| panic!("{report}")).services.remove(0);
+    let ours = Limits { max_in_flight: NonZeroUsize::new(100), max_pending: 0, ..Limits::default() };
+    assert_eq!((&shop.limits, &shop.pools[0].limits), (&ours, &ours));
+    let green = &shop.pools[1].limits;
+    assert_eq!((green.max_in_flight, green.max_pending, green.queue_timeout), (None, 0, Duration::from_millis(5)));
+    assert_eq!(green.max_requests_per_connection.map(u32::from), Some(7));
+    let table = [
+        ("limits: off", "wrong_type"),
+        ("limits: { max_in_flight: 0 }", "out_of_range"),
+        ("limits: { queue_timeout: 2m }", "out_of_range"),
+        ("limits: { max_requests: 1 }", "unknown_key"),
+        ("limits: { max_requests_per_connection: off }", "bad_value"),
     ];
     for (lines, code) in table {
         assert_eq!(codes(&with(lines)), [(code, 5)], "{lines}");

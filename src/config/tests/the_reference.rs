@@ -1,7 +1,7 @@
 //! The reference file: complete, true to the defaults, and read key by key.
 
 use super::*;
-use crate::config::{balance, breaker, edge, listener, tls};
+use crate::config::{balance, breaker, edge, limits, listener, tls};
 
 /// Every section of the format, by its keys.
 const SECTIONS: &[&[&str]] = &[
@@ -30,6 +30,7 @@ const SECTIONS: &[&[&str]] = &[
     breaker::BREAKER,
     breaker::ENDPOINT_BREAKER,
     breaker::SLOW,
+    limits::POOL_LIMITS,
     service::ANALYSIS,
     service::TOLERATE,
     service::APPROVE,

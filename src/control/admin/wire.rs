@@ -17,7 +17,7 @@ pub mod streams;
 pub mod upgrade;
 
 pub(super) use answers::CLASSES;
-pub use breaker::Breaker;
+pub use breaker::{Breaker, Room};
 
 use std::fmt;
 
@@ -99,6 +99,9 @@ pub struct PoolStatus {
     /// Its breaker, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<Breaker>,
+    /// Who found no room in it, and who waits.
+    #[serde(default)]
+    pub room: Room,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
 }

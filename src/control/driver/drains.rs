@@ -174,6 +174,7 @@ mod tests {
             proxy_protocol: None,
             tally: Arc::new(PerWorker::new(1)),
             breaker: Arc::default(),
+            room: Arc::default(),
         };
         for (text, address) in [
             ("http://10.0.0.1:8080", "http://10.0.0.1:8080"),

@@ -48,6 +48,8 @@ pub struct Connection {
     pub is_private: bool,
     /// The size of what it reads at once: grows with the answers it brings.
     appetite: usize,
+    /// Requests answered.
+    served: u32,
     /// Memory for the fields of heads.
     list: Vec<Field>,
 }
@@ -63,6 +65,7 @@ impl Connection {
             is_reused: false,
             is_private: false,
             appetite: SMALL,
+            served: 0,
             list: Vec::new(),
         })
     }
@@ -70,6 +73,11 @@ impl Connection {
     /// Whom it leads to.
     pub fn endpoint(&self) -> &Endpoint {
         self.slot.endpoint()
+    }
+
+    /// True if others wait for its place in the pool.
+    pub fn is_wanted(&self) -> bool {
+        self.slot.is_wanted()
     }
 
     /// True if the other side neither closed nor spoke while nobody had asked (Decisions 18).
@@ -368,7 +376,9 @@ impl Exchange {
         self.connection.appetite = if self.brought > SMALL { LARGE } else { SMALL };
         worker.buffers.put(self.input);
         worker.buffers.put(self.output);
-        if keeps && clean {
+        self.connection.served = self.connection.served.saturating_add(1);
+        let lives = self.connection.keep.max_requests.is_none_or(|most| self.connection.served < most.get());
+        if keeps && clean && lives {
             self.connection.is_reused = true;
             worker.connections.put(self.connection);
         }

@@ -18,7 +18,7 @@ use crate::clock::Micros;
 use crate::config::settings::Protocol;
 use crate::proxy::http1::upstream::Connection;
 use crate::proxy::http2::link::{self, Door, Link, Seat};
-use crate::proxy::upstream::{Dial, Opened};
+use crate::proxy::upstream::{Dial, Opened, no_room};
 use crate::proxy::worker::Worker;
 
 /// Links of one worker to one endpoint: with a hundred streams each, more requests than one core forwards at a time.
@@ -167,7 +167,8 @@ impl Opening {
     }
 
     async fn open(&self, worker: &Worker, dial: &Dial) -> io::Result<()> {
-        let opened = dial.open().await?;
+        let place = dial.room.connections.take().map_err(|_| no_room())?;
+        let opened = dial.open(place).await?;
         if opened.is_http2 {
             return self.0.join(opened, dial).await;
         }

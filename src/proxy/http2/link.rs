@@ -74,7 +74,7 @@ pub struct Link {
     /// Whom it leads to.
     pub endpoint: Arc<Endpoint>,
     /// Its place among the endpoint's connections.
-    _slot: Slot,
+    slot: Slot,
     /// `https` if it is under TLS.
     pub scheme: Scheme,
     keep: settings::Connections,
@@ -126,7 +126,7 @@ pub async fn open(opened: Opened, keep: &settings::Connections, door: &Rc<Door>)
     let bell = Arc::<Bell>::default();
     let link = Rc::new(Link {
         endpoint: Arc::clone(slot.endpoint()),
-        _slot: slot,
+        slot,
         scheme,
         keep: keep.clone(),
         pings: RefCell::new(connection.ping_pong()),
@@ -206,7 +206,8 @@ impl Link {
     /// Asks a silent link whether it is alive. False if it is to be let go: it failed to say so, nobody needed it for too
     /// long, or its endpoint is gone.
     pub fn sweep(&self, now: Micros) -> bool {
-        let is_idle = self.taken.get() == 0 && now >= self.idle_since.get().after(self.keep.idle);
+        let is_over = now >= self.idle_since.get().after(self.keep.idle) || self.slot.is_wanted();
+        let is_idle = self.taken.get() == 0 && is_over;
         if is_idle || self.endpoint.is_leaving() || self.is_dead(now) {
             self.retire();
         }
@@ -241,7 +242,8 @@ impl Link {
         let mut sender = self.sender.borrow_mut();
         let Some(known) = sender.as_mut() else { return 0 };
         let is_open = matches!(known.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())));
-        if is_open && self.served.get() < LIFE {
+        let life = self.keep.max_requests.map_or(LIFE, |most| most.get().min(LIFE));
+        if is_open && self.served.get() < life {
             return known.current_max_send_streams().min(STREAMS);
         }
         *sender = None;

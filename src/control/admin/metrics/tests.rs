@@ -1,11 +1,13 @@
 //! A plane made by hand and the text it must come out as.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::*;
 use crate::bridge::balancer::Balancer;
 use crate::bridge::endpoint::{Endpoint, Health};
 use crate::bridge::observations::Book;
+use crate::bridge::room::Room;
 use crate::bridge::table::{Listener, Pool};
 use crate::bridge::tls::Server;
 use crate::config::settings::{self, tls::desk::Desk};
@@ -49,6 +51,7 @@ fn plane() -> Plane {
             proxy_protocol: None,
             tally: Arc::new(PerWorker::new(2)),
             breaker: Arc::default(),
+            room: Arc::new(Room::new(&settings::Limits { max_in_flight: NonZeroUsize::new(9), ..Default::default() })),
         })
     });
     let service = Service {

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::config::settings::Guard;
 use crate::control::admin::wire::{
     Analyze, Bounds, Breaker, Done, Ended, EndpointStatus, Event, JudgeStatus, Judged, OnInconclusive, Ordered, Plan,
-    PoolStatus, Reloaded, Rollout, ServiceStatus, Step,
+    PoolStatus, Reloaded, Rollout, Room, ServiceStatus, Step,
 };
 use crate::control::{command, events, state};
 use crate::domain::outcome::Failure;
@@ -50,6 +50,7 @@ impl From<command::PoolStatus> for PoolStatus {
             panics: pool.panics,
             priorities: Ordered(pool.priorities.into_iter().map(priority).collect()),
             breaker: pool.breaker.map(Breaker::from),
+            room: Room::from(pool.room),
             endpoints: pool.endpoints.into_iter().map(EndpointStatus::from).collect(),
         }
     }
