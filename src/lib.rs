@@ -41,14 +41,17 @@
 //!    one, [`domain::split`] draws the pool from the request's key.
 //!    If that pool's breaker is open, a request of the split goes to the active pool; after a cool-down a few real ones
 //!    pass on trial ([`proxy::breaker`], [`domain::breaker`]).
-//! 6. [`domain::balance`]: an endpoint of that pool, among those that are eligible, by priority, weight and policy.
+//! 6. [`domain::balance`]: an endpoint of that pool by priority, weight and policy, among those that are eligible: nothing
+//!    stands against them, neither a failed check nor another version nor their own results
+//!    ([`bridge::endpoint::Obstacle`]).
 //! 7. [`proxy::forwarder`]: takes a connection from [`proxy::upstream`] or opens one. Then, without yielding, it asks
 //!    the current table again whether the pool may still get requests, books the attempt, and writes the head. If the
 //!    table says no, the request goes back to step 5. [`proxy::hop`] says which fields go up and down.
 //! 8. A setback goes round again if [`domain::retry`] allows it: nothing can be done twice, and the budget has room.
 //! 9. [`proxy::exchange`]: request and answer stream in the client's own task; a cut upstream response ends as an error.
 //! 10. [`proxy::recorder`]: counts the attempt in the book of the weight epoch it was dispatched under, into the
-//!     worker's own cells ([`bridge::observations`]). [`proxy::access`] hands the log line over, if there is a log.
+//!     worker's own cells ([`bridge::observations`]). One failure in a row too many takes the endpoint out before the next
+//!     request ([`bridge::ejection`]). [`proxy::access`] hands the log line over, if there is a log.
 //! 11. Whatever was not answered by an upstream is a [`proxy::error::Fault`]; one place makes it a [`proxy::reply`].
 //!
 //! # Life of a weight change
@@ -122,7 +125,8 @@
 //! | [`bridge::handover`] | what each worker carries, and an inbox for connections it is given |
 //! | [`bridge::table`] | the routing table and what a request gets from it |
 //! | [`bridge::balancer`] | whose turn it is and how priorities stand, for each worker; the pick |
-//! | [`bridge::endpoint`] | an endpoint's health, in-flight counts and where it was found; survives tables |
+//! | [`bridge::ejection`] | an endpoint's results, and its pool's seats for those that are out |
+//! | [`bridge::endpoint`] | an endpoint's health, obstacles, in-flight counts and where it was found; survives tables |
 //! | [`bridge::observations`] | books, cells and tallies: what workers count, per weight epoch and in total |
 //! | [`bridge::breaker`] | a breaker of a pool or an endpoint, shared by all workers |
 //! | [`bridge::counters`] | counters with one writer each |
@@ -139,6 +143,7 @@
 //! | [`control::controller`] | the handle through which it is asked |
 //! | [`control::discovery`] | where the names of endpoints are, asked again by TTL |
 //! | [`control::driver`] | the one task that owns run-time state and performs moves, rollouts, reloads |
+//! | [`control::ejection`] | ends ejections, compares the endpoints of a pool |
 //! | [`control::events`] | what happened, as a bounded ring of sentences |
 //! | [`control::health`] | active checks; [`control::probe`] is what a check says |
 //! | [`control::case`] | one canary on trial: its books and its evidence |
@@ -158,8 +163,11 @@
 //! | [`domain::drain`] | what is out of use by an order, and how such an order ends |
 //! | [`domain::farewell`] | how fast clients are told to go when a process ends |
 //! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
+//! | [`domain::grpc_health`] | the messages of gRPC's health protocol |
+//! | [`domain::health`] | what follows from checks; what a good answer looks like; is it the right version |
 //! | [`domain::network`] | sets of IP networks |
 //! | [`domain::outcome`] | what an attempt turned out to be |
+//! | [`domain::outlier`] | which endpoints their own results take out, and for how long |
 //! | [`domain::placement`] | which worker takes a fresh connection |
 //! | [`domain::proxy_protocol`] | the PROXY protocol, read and written |
 //! | [`domain::retry`] | what may be sent again, and how often |
@@ -205,6 +213,9 @@
 //! 18. **Reuse and retry.** A request that met a dead idle connection goes out again on another. Otherwise one retry by
 //!     default, only of what cannot happen twice, within a budget of a tenth of the requests.
 //! 19. **Tick.** The judge looks every 100 ms; a rollback is published within a tick of the deciding answer.
+//! 20. **A bad instance is not a bad release.** What takes an endpoint out by its results is what another instance of the
+//!     same release can do better: by default only failures to answer at all. A share of a pool is the most that may be
+//!     out, never all: a pool whose endpoints all fail is the judge's case.
 //!
 //! The numbers between belong to what is not there yet: 9 rescue, 14 audit chain,
 //! 16 point of no return, 17 fleet.
@@ -231,6 +242,8 @@
 //! - *split*: the shares between pools, in basis points. *share*: one pool's part. *active*: the pool rollbacks go to.
 //! - *blue, green*: names of pools. *baseline, canary*: roles in one rollout.
 //! - *override*: a rule that beats the split. *sticky*: the split's key is a cookie with a random id.
+//! - *obstacle*: what stands against giving an endpoint requests. *ejection*: its own results took it out for a *term*;
+//!   *seats*: how many of a pool may be out at a time.
 //! - *connections*: kept open to upstreams; never called a pool. *balance*: the choice of an endpoint.
 //! - *weight*: an endpoint's part beside others of its *priority*; a lower priority is used first. *panic*: too few are
 //!   eligible for what their own results hold against the others to count.
@@ -245,9 +258,8 @@
 //!
 //! # Not there yet
 //!
-//! Deliberately, and named so that nobody looks for it: TLS of the admin API; HTTP/3; rescue (a failed canary
-//! request answered by the baseline); ejection by an endpoint's own results (active health checks take
-//! endpoints out); absolute objectives and strata in the analysis; gates, hooks, warm-up and a point of no return in
+//! Deliberately, and named so that nobody looks for it: TLS of the admin API; HTTP/3; rescue (a failed canary request
+//! answered by the baseline); absolute objectives and strata in the analysis; gates, hooks, warm-up and a point of no return in
 //! plans; stickiness beyond the cookie and the keyed split; endpoint discovery beyond names that are resolved again;
 //! edits of definitions by API; an audit chain; the dashboard; a fleet.
 

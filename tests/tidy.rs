@@ -74,6 +74,7 @@ const BORDERS: &[(&str, &str)] = &[
     ("src/control/admin/wire/upgrade.rs", "the answer to an upgrade"),
     ("src/control/ledger/record.rs", "the judge's evidence on disk"),
     ("src/control/store/record.rs", "the state of services on disk"),
+    ("src/control/probe/report.rs", "what an endpoint reports of itself, as JSON"),
     ("src/demo/summary.rs", "the demo's figures as JSON"),
     ("src/telemetry/access_log.rs", "the access log's lines"),
 ];

@@ -129,6 +129,8 @@ fn service(rules: usize) -> Service {
             tally,
             breaker: Arc::default(),
             room: Arc::default(),
+            ejection: Default::default(),
+            bench: Arc::default(),
         })
     };
     Service {

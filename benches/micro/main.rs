@@ -7,6 +7,7 @@ mod allocations;
 mod breaking;
 mod counts;
 mod decisions;
+mod ejection;
 mod routes;
 mod timing;
 mod wire;
@@ -77,5 +78,6 @@ fn main() {
     decisions::rows(&table);
     counts::rows(&table);
     breaking::rows(&table);
+    ejection::rows(&table);
     wire::rows(&table);
 }

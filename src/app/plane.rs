@@ -21,7 +21,7 @@ use crate::control::ledger::Ledger;
 use crate::control::materials::Materials;
 use crate::control::publisher::Publisher;
 use crate::control::store::{Journal, Loaded};
-use crate::control::{admin, breakers, health, standing, watch};
+use crate::control::{admin, breakers, ejection, health, standing, watch};
 
 /// What ties the control thread to whoever starts it.
 pub(super) struct Ends {
@@ -101,6 +101,7 @@ impl Control {
         let _ = opens.await;
         let driving = tokio::spawn(driver.run(queue));
         let checking = tokio::spawn(health::run(Arc::clone(&plane), Arc::clone(&events)));
+        let ejecting = tokio::spawn(ejection::run(Arc::clone(&plane), Arc::clone(&events)));
         let breaking = tokio::spawn(breakers::run(Arc::clone(&plane), Arc::clone(&events)));
         let telling = tokio::spawn(standing::run(Arc::clone(&plane), events));
         let finding = tokio::spawn(discovery.run(Arc::clone(&plane)));
@@ -114,6 +115,7 @@ impl Control {
         checking.abort();
         breaking.abort();
         telling.abort();
+        ejecting.abort();
         finding.abort();
         drop(stop_admin);
         if let Some(answering) = answering {

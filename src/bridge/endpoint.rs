@@ -11,16 +11,19 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bridge::balancer::Changes;
 use crate::bridge::breaker::Breaker;
 use crate::bridge::counters::{PerWorker, Tally};
+use crate::bridge::ejection::Conduct;
 use crate::bridge::room::{Room, Taken};
 use crate::config::settings::{Address, Place};
 use crate::domain::balance::pace::Pace;
 use crate::domain::outcome::Outcome;
+
+pub use crate::domain::health::Health;
 
 /// Where to connect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,9 +43,13 @@ pub struct Endpoint {
     pub id: u64,
     /// Its own breaker; at rest unless the settings have one.
     pub breaker: Breaker,
+    /// Its results, as far as they may take it out.
+    pub conduct: Conduct,
     target: Option<Target>,
     health: AtomicU8,
     obstacles: AtomicU32,
+    /// Why each obstacle stands, for people; never looked at on a request's path.
+    reasons: Mutex<[Option<String>; Obstacle::ALL.len()]>,
     bad_in_a_row: AtomicU32,
     retired: AtomicBool,
     /// Since when nothing stands against it, in microseconds; or [`ALWAYS`], or [`UNSEEN`].
@@ -114,18 +121,6 @@ impl Drop for Slot {
     }
 }
 
-/// What health checks know of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Health {
-    /// Not checked yet: taken as healthy, so that a start or a reload is not an outage.
-    Unknown = 0,
-    /// It answers.
-    Healthy = 1,
-    /// It failed its checks; it gets no requests.
-    Unhealthy = 2,
-}
-
 /// What stands against giving an endpoint requests; there may be several at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -189,8 +184,10 @@ impl Endpoint {
             id,
             address,
             breaker: Breaker::default(),
+            conduct: Conduct::new(workers),
             target,
             obstacles: AtomicU32::new(obstacles),
+            reasons: Mutex::default(),
             bad_in_a_row: AtomicU32::new(0),
             health: AtomicU8::new(Health::Unknown as u8),
             retired: AtomicBool::new(false),
@@ -261,6 +258,24 @@ impl Endpoint {
             self.changes.add();
         }
         changed
+    }
+
+    /// Says in words why an obstacle stands. Called by the obstacle's owner in the control plane only.
+    pub fn explain(&self, obstacle: Obstacle, reason: impl Into<String>) {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)[obstacle as usize] = Some(reason.into());
+    }
+
+    /// Why it gets no requests: the word of every obstacle that stands, as far as somebody gave one.
+    pub fn reason(&self) -> Option<String> {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let given: Vec<&str> = self.obstacles().filter_map(|obstacle| reasons[obstacle as usize].as_deref()).collect();
+        (!given.is_empty()).then(|| given.join("; "))
+    }
+
+    /// Keeps it from requests until its first check passed.
+    pub fn await_check(&self) {
+        self.explain(Obstacle::Unhealthy, "not checked yet");
+        self.obstruct(Obstacle::Unhealthy, true);
     }
 
     /// What stands against giving it requests now.
@@ -335,6 +350,9 @@ impl Endpoint {
     pub fn succeed(&self, other: &Endpoint) {
         self.health.store(other.health.load(Relaxed), Relaxed);
         self.obstacles.store(other.obstacles.load(Relaxed), Relaxed);
+        self.obstruct(Obstacle::Ejected, self.conduct.succeed(&other.conduct));
+        let reasons = other.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.reasons.lock().unwrap_or_else(PoisonError::into_inner) = reasons;
         self.bad_in_a_row.store(other.bad_in_a_row.load(Relaxed), Relaxed);
         self.eligible_since.store(other.eligible_since.load(Relaxed), Relaxed);
         self.breaker.succeed(&other.breaker);

@@ -11,6 +11,7 @@ pub mod admission;
 pub mod balancer;
 pub mod breaker;
 pub mod counters;
+pub mod ejection;
 pub mod endpoint;
 pub mod handover;
 pub mod observations;

@@ -14,6 +14,7 @@ use crate::bridge::admission::{Abuse, Admission, Arrival, Closed, Pause, Refusal
 use crate::bridge::balancer::Balancer;
 use crate::bridge::breaker::Breaker;
 use crate::bridge::counters::{PerWorker, Tally};
+use crate::bridge::ejection::Bench;
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::handover::Handover;
 use crate::bridge::observations::{Book, PoolTally};
@@ -23,6 +24,7 @@ use crate::bridge::streams::Streams;
 use crate::bridge::tls::{Connector, Handshakes, Server};
 use crate::config::settings;
 use crate::domain::balance::Standing;
+use crate::domain::outlier;
 use crate::domain::proxy_protocol::Version;
 use crate::domain::route::{self, RequestView, Router};
 use crate::domain::split::{self, Share, Slot};
@@ -141,6 +143,10 @@ pub struct Pool {
     pub breaker: Arc<Breaker>,
     /// How much it has of what it may have; survives tables while its limits stay the same.
     pub room: Arc<Room>,
+    /// When its endpoints are taken out by their own results.
+    pub ejection: outlier::Policy,
+    /// How many are out; survives tables.
+    pub bench: Arc<Bench>,
 }
 
 /// Why a request goes where it goes.

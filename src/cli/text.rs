@@ -29,8 +29,10 @@ pub(super) fn service(status: &ServiceStatus) -> String {
     let mut text = format!("{}: active {}, epoch {}\n", status.name, status.active, status.epoch);
     text.push_str(&table(2, &POOL_COLUMNS, &rows));
     for pool in &status.pools {
-        for endpoint in pool.endpoints.iter().filter(|endpoint| endpoint.health == "unhealthy") {
-            let _ = writeln!(text, "  unhealthy  {} of {}", endpoint.address, pool.name);
+        for endpoint in pool.endpoints.iter().filter(|endpoint| !endpoint.obstacles.is_empty()) {
+            let words = endpoint.obstacles.join(", ").replace('_', " ");
+            let why = endpoint.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+            let _ = writeln!(text, "  {words}  {} of {}{why}", endpoint.address, pool.name);
         }
     }
     for pool in &status.pools {
@@ -75,7 +77,7 @@ fn breakers(pool: &PoolStatus, text: &mut String) {
 fn pool_row(pool: &PoolStatus, active: bool) -> Vec<String> {
     let class = |name| pool.responses.find(name).copied().unwrap_or(0).to_string();
     let failed = pool.failures.0.iter().fold(0u64, |sum, (_, count)| sum.saturating_add(*count));
-    let healthy = pool.endpoints.iter().filter(|endpoint| endpoint.health != "unhealthy").count();
+    let healthy = pool.endpoints.iter().filter(|endpoint| endpoint.obstacles.is_empty()).count();
     let note = match (active, pool.rolled_back) {
         (true, _) => "active",
         (false, true) => "rolled back",

@@ -6,20 +6,21 @@ use std::time::Duration;
 use super::balance::{balance, endpoint};
 use super::breaker::breaker;
 use super::edits::edits;
+use super::ejection::ejection;
 use super::file::most;
+use super::health::health;
 use super::limits::limits;
 use super::overrides::overrides;
 use super::report::{Problem, Span};
 use super::rollout::rollout;
 use super::routes::routes;
 use super::section::{Value, meant};
-use super::settings::{
-    Breaker, Connections, Endpoint, Guard, Health, Limits, Pool, Probe, Retry, Service, SplitBy, Sticky, Timeouts,
-};
+use super::settings::{Breaker, Connections, Endpoint, Guard, Limits, Pool, Retry, Service, SplitBy, Sticky, Timeouts};
 use super::upstream;
 use super::yaml::Kind;
 use crate::domain::analysis::Policy;
 use crate::domain::balance::Balance;
+use crate::domain::outlier;
 use crate::domain::route::{self, HostPattern, Variable};
 
 pub(super) const SERVICE: &[&str] = &[
@@ -32,6 +33,7 @@ pub(super) const SERVICE: &[&str] = &[
     "routes",
     "overrides",
     "health",
+    "ejection",
     "balance",
     "timeouts",
     "connections",
@@ -50,6 +52,8 @@ pub(super) const POOL: &[&str] = &[
     "protocol",
     "proxy_protocol",
     "version",
+    "reports",
+    "ejection",
     "request_headers",
     "response_headers",
     "breaker",
@@ -57,7 +61,6 @@ pub(super) const POOL: &[&str] = &[
 ];
 pub(super) const SPLIT_BY: &[&str] = &["header", "cookie"];
 pub(super) const STICKY: &[&str] = &["cookie", "max_age"];
-pub(super) const HEALTH: &[&str] = &["path", "interval", "timeout", "unhealthy_after", "healthy_after"];
 pub(super) const TIMEOUTS: &[&str] = &["connect", "head", "request", "idle"];
 pub(super) const CONNECTIONS: &[&str] = &["max", "max_idle", "idle"];
 pub(super) const RETRY: &[&str] = &["attempts", "budget"];
@@ -92,12 +95,13 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         claim(value, &hosts, &paths, claims);
     }
     let help = "a service sends its requests to pools: `pools: { blue: http://127.0.0.1:3001 }`";
-    let by_default = Balance::default();
-    let balance = section.or("balance", by_default.clone(), |v| balance(v, &by_default));
     // What pools say is read over it.
+    let (by_default, ejects_by_default) = (Balance::default(), outlier::Policy::default());
+    let balance = section.or("balance", by_default.clone(), |v| balance(v, &by_default));
+    let ejection = section.or("ejection", ejects_by_default, |v| ejection(v, &ejects_by_default));
     let breaker = section.or("breaker", Breaker::default(), |v| breaker(v, &Breaker::default()));
     let limits = section.or("limits", Limits::default(), |v| limits(v, &Limits::default()));
-    let common = Common { balance, breaker, limits };
+    let common = Common { balance, breaker, limits, ejection };
     let pools = section.required("pools", help, |v| pools(v, &common)).unwrap_or_default();
     let default = Service::new(name.unwrap_or_default(), pools);
     let service = Service {
@@ -109,6 +113,7 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         routes: section.or("routes", default.routes, |v| routes(v, &default.pools)),
         overrides: section.or("overrides", default.overrides, |v| overrides(v, &default.pools)),
         health: section.or("health", default.health, health),
+        ejection: common.ejection,
         balance: common.balance,
         timeouts: section.or("timeouts", default.timeouts, timeouts),
         connections: section.or("connections", default.connections, connections),
@@ -127,6 +132,12 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         let problem =
             Problem::new("conflict", at.at, "`sticky` and `split_by` both decide what keeps a client on its side");
         value.input.report(problem.related(other, "decided here").help("leave one of them out"));
+    }
+    if let (Some(_), Some(at)) = (&service.health.version, section.field("health"))
+        && !service.pools.iter().any(|pool| pool.expected_version().is_some())
+    {
+        let problem = Problem::new("conflict", at.at, "`health.version` is compared with the pools', and none has one");
+        value.input.report(problem.help("give the pools a `version`, or say by `reports` what their endpoints report"));
     }
     Some(service)
 }
@@ -197,7 +208,7 @@ pub(super) fn plain_path(value: Value<'_>) -> Option<String> {
 }
 
 /// A path in the characters that a request line can hold, without those in `without`.
-fn path(value: Value<'_>, without: &[char]) -> Option<String> {
+pub(super) fn path(value: Value<'_>, without: &[char]) -> Option<String> {
     let expected = "a path such as `/api`";
     let text = value.text(expected)?;
     let help = match () {
@@ -217,12 +228,14 @@ struct Common {
     balance: Balance,
     breaker: Breaker,
     limits: Limits,
+    ejection: outlier::Policy,
 }
 
 impl Common {
     /// A pool that says nothing else.
     fn pool(&self, name: &str, endpoints: Vec<Endpoint>) -> Pool {
-        Pool { breaker: self.breaker.clone(), limits: self.limits.clone(), ..Pool::new(name, endpoints) }
+        let (breaker, limits, ejection) = (self.breaker.clone(), self.limits.clone(), self.ejection);
+        Pool { breaker, limits, ejection, ..Pool::new(name, endpoints) }
     }
 }
 
@@ -255,11 +268,13 @@ fn pool(value: Value<'_>, common: &Common) -> Option<Pool> {
     let request_headers = section.read("request_headers", |v| edits(v, &missing)).unwrap_or_default();
     let response_headers = section.read("response_headers", |v| edits(v, &missing)).unwrap_or_default();
     let balance = section.read("balance", |v| balance(v, &common.balance));
+    let reports = section.read("reports", self::version);
+    let ejection = section.or("ejection", common.ejection, |v| ejection(v, &common.ejection));
     let breaker = section.or("breaker", common.breaker.clone(), |v| breaker(v, &common.breaker));
     let limits = section.or("limits", common.limits.clone(), |v| limits(v, &common.limits));
     let endpoints = section.required("endpoints", "write `endpoints: [http://127.0.0.1:3001]`", endpoints);
     let pool = upstream::pool(&section, endpoints)?;
-    Some(Pool { balance, version, request_headers, response_headers, breaker, limits, ..pool })
+    Some(Pool { balance, version, reports, ejection, request_headers, response_headers, breaker, limits, ..pool })
 }
 
 /// What runs in a pool, in the characters of a header's value.
@@ -316,22 +331,6 @@ fn sticky(value: Value<'_>) -> Option<Option<Sticky>> {
     let max_age = section.read("max_age", |v| v.duration(SECOND..=400 * DAY));
     let cookie = section.required("cookie", "write `cookie: teal_shop`", Value::token)?;
     Some(Some(Sticky { cookie, max_age }))
-}
-
-fn health(value: Value<'_>) -> Option<Health> {
-    let default = Health::default();
-    if !value.is_mapping() && !matches!(value.node.kind, Kind::Null) {
-        let probe = value.choice(&[("off", Probe::Off), ("connect", Probe::Connect)])?;
-        return Some(Health { probe, ..default });
-    }
-    let section = value.section(HEALTH)?;
-    Some(Health {
-        probe: section.read("path", |v| path(v, &['#'])).map_or(Probe::Connect, Probe::Get),
-        interval: section.or("interval", default.interval, |v| v.duration(100 * MILLISECOND..=HOUR)),
-        timeout: section.or("timeout", default.timeout, |v| v.duration(10 * MILLISECOND..=MINUTE)),
-        unhealthy_after: section.or("unhealthy_after", default.unhealthy_after, |v| v.count(1..=100)),
-        healthy_after: section.or("healthy_after", default.healthy_after, |v| v.count(1..=100)),
-    })
 }
 
 fn guard(value: Value<'_>) -> Option<Guard> {

@@ -12,12 +12,14 @@ use crate::domain::analysis::Policy as AnalysisPolicy;
 use crate::domain::balance::{Balance, Rank};
 use crate::domain::breaker::Policy as BreakerPolicy;
 use crate::domain::forwarded::Trust;
+use crate::domain::outlier::Policy as EjectionPolicy;
 use crate::domain::proxy_protocol::Version;
 use crate::domain::rollout::plan::Plan;
 use crate::domain::route::{Edits, HostPattern, Override, Route, Routes};
 
 pub use super::address::{Address, Place};
 pub use super::edge::{Bind, Expectation, Family, ProxyProtocol, Resolve, Resolver, UnixSocket};
+pub use super::health::{Health, Initial, Probe, Question};
 pub use super::listener::Listen;
 pub use super::tls;
 
@@ -185,6 +187,8 @@ pub struct Service {
     pub overrides: Vec<Override>,
     /// Active health checks.
     pub health: Health,
+    /// What takes endpoints out by their own results, unless a pool says otherwise: each pool has its own.
+    pub ejection: EjectionPolicy,
     /// How an endpoint is chosen inside a pool.
     pub balance: Balance,
     /// Upstream timeouts.
@@ -219,6 +223,7 @@ impl Service {
             routes: Routes::default(),
             overrides: Vec::new(),
             health: Health::default(),
+            ejection: EjectionPolicy::default(),
             balance: Balance::default(),
             timeouts: Timeouts::default(),
             connections: Connections::default(),
@@ -253,8 +258,12 @@ pub struct Pool {
     pub tls: Option<Arc<tls::UpstreamTls>>,
     /// What the endpoints speak.
     pub protocol: Protocol,
-    /// What runs there, for header edits; visible ASCII.
+    /// What runs there, for header edits and for checks; visible ASCII.
     pub version: Option<String>,
+    /// What its endpoints report where that is not `version`, such as an image's digest.
+    pub reports: Option<String>,
+    /// What takes its endpoints out by their own results.
+    pub ejection: EjectionPolicy,
     /// Edits of the head that goes up, after the route's.
     pub request_headers: Edits,
     /// Edits of the head that comes down, before the route's.
@@ -287,6 +296,8 @@ impl Pool {
             breaker: Breaker::default(),
             limits: Limits::default(),
             version: None,
+            reports: None,
+            ejection: EjectionPolicy::default(),
             request_headers: Edits::default(),
             response_headers: Edits::default(),
         }
@@ -295,6 +306,11 @@ impl Pool {
     /// Where its endpoints are, or where that is looked up.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.endpoints.iter().map(|endpoint| &endpoint.address)
+    }
+
+    /// What its endpoints must report, if they are asked.
+    pub fn expected_version(&self) -> Option<&str> {
+        self.reports.as_deref().or(self.version.as_deref())
     }
 }
 
@@ -346,44 +362,6 @@ pub struct Sticky {
     pub cookie: String,
     /// `Max-Age` of the cookie; `None` for a session cookie.
     pub max_age: Option<Duration>,
-}
-
-/// Active health checks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// What is asked.
-    pub probe: Probe,
-    /// Between two checks of one endpoint (jittered by a tenth).
-    pub interval: Duration,
-    /// For the whole check.
-    pub timeout: Duration,
-    /// Failures in a row that take a healthy endpoint out.
-    pub unhealthy_after: u32,
-    /// Successes in a row that bring an unhealthy one back.
-    pub healthy_after: u32,
-}
-
-impl Default for Health {
-    fn default() -> Health {
-        Health {
-            probe: Probe::Connect,
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_millis(500),
-            unhealthy_after: 3,
-            healthy_after: 2,
-        }
-    }
-}
-
-/// What a health check asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// Nothing: every endpoint counts as healthy.
-    Off,
-    /// That a TCP connection opens.
-    Connect,
-    /// That `GET path` answers 200 to 299.
-    Get(String),
 }
 
 /// Upstream timeouts.

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::bridge::endpoint::Health;
+use crate::bridge::endpoint::{Health, Obstacle};
 use crate::config::settings::Guard;
 use crate::control::state::Finished;
 use crate::domain::balance::Rank;
@@ -269,6 +269,10 @@ pub struct EndpointStatus {
     pub rank: Rank,
     /// What health checks say.
     pub health: Health,
+    /// What stands against giving it requests.
+    pub obstacles: Vec<Obstacle>,
+    /// Why, in words.
+    pub reason: Option<String>,
     /// Attempts that have not ended.
     pub in_flight: u64,
     /// Its own breaker, if the settings have one.

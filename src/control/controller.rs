@@ -386,6 +386,8 @@ fn endpoint_status(endpoint: &Endpoint, rank: Rank, rules: &settings::Breaker) -
         address: endpoint.to_string(),
         rank,
         health: endpoint.health(),
+        obstacles: endpoint.obstacles().collect(),
+        reason: endpoint.reason(),
         in_flight: endpoint.in_flight(),
         breaker: breakers::status(&endpoint.breaker, rules.endpoint.as_ref()),
     }

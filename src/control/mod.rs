@@ -11,6 +11,7 @@ pub mod command;
 pub mod controller;
 pub mod discovery;
 pub mod driver;
+pub mod ejection;
 pub mod events;
 pub mod health;
 pub mod judge;

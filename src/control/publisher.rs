@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::bridge::balancer::{Balancer, Changes};
 use crate::bridge::breaker::Breaker;
 use crate::bridge::counters::PerWorker;
+use crate::bridge::ejection::Bench;
 use crate::bridge::endpoint::{Endpoint, Target};
 use crate::bridge::observations::{Book, PoolTally, latency_of};
 use crate::bridge::room::Room;
@@ -61,6 +62,7 @@ struct Live {
     breaks_by: settings::Breaker,
     room: Arc<Room>,
     limits: settings::Limits,
+    bench: Arc<Bench>,
 }
 
 /// What is said to a pool's endpoints before a request is.
@@ -285,7 +287,7 @@ impl Publisher {
     }
 
     fn pool(&self, inner: &mut Inner, service: &settings::Service, pool: &settings::Pool, rolled_back: bool) -> Pool {
-        let workers = self.workers;
+        let (workers, awaits_check) = (self.workers, service.health.awaits_first());
         let Inner { pools, next_endpoint, materials, found, drained, .. } = inner;
         let (connector, protocol) = (materials.connector(&service.name, &pool.name), pool.protocol);
         let terms = Terms { protocol, connector: connector.clone(), proxy_protocol: pool.proxy_protocol };
@@ -299,6 +301,7 @@ impl Publisher {
             breaks_by: settings::Breaker::default(),
             room: Arc::default(),
             limits: settings::Limits::default(),
+            bench: Arc::default(),
         });
         live.speak(terms, next_endpoint, workers);
         live.break_by(&pool.breaker, workers);
@@ -311,6 +314,9 @@ impl Publisher {
                 *next_endpoint += 1;
                 let new =
                     Endpoint::found(*next_endpoint, address.clone(), target.clone(), workers).among(&live.changes);
+                if awaits_check {
+                    new.await_check();
+                }
                 Arc::new(if joins { new.joining() } else { new })
             });
             if live.breaks_by.endpoint.is_some() {
@@ -330,7 +336,21 @@ impl Publisher {
         let endpoints = endpoints.into_iter().map(|(endpoint, _)| endpoint).collect();
         let (name, tally, proxy_protocol) = (pool.name.clone(), Arc::clone(&live.tally), pool.proxy_protocol);
         let (breaker, room) = (Arc::clone(&live.breaker), Arc::clone(&live.room));
-        Pool { name, rolled_back, endpoints, balancer, protocol, connector, proxy_protocol, tally, breaker, room }
+        let (ejection, bench) = (pool.ejection, Arc::clone(&live.bench));
+        Pool {
+            name,
+            rolled_back,
+            endpoints,
+            balancer,
+            protocol,
+            connector,
+            proxy_protocol,
+            tally,
+            breaker,
+            room,
+            ejection,
+            bench,
+        }
     }
 
     fn replace(&self, inner: &mut Inner, before: &Table, index: usize, service: Service) -> Published {
@@ -464,6 +484,8 @@ fn share_of(pool: &Pool) -> Pool {
         tally: Arc::clone(&pool.tally),
         breaker: Arc::clone(&pool.breaker),
         room: Arc::clone(&pool.room),
+        ejection: pool.ejection,
+        bench: Arc::clone(&pool.bench),
     }
 }
 

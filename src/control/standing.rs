@@ -106,6 +106,8 @@ mod tests {
             tally: Arc::new(PerWorker::new(1)),
             breaker: Arc::default(),
             room: Arc::default(),
+            ejection: Default::default(),
+            bench: Arc::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use crate::bridge::ejection;
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::table::Assignment;
 use crate::clock;
@@ -139,9 +140,10 @@ async fn reach(
         tracing::debug!(%endpoint, %error, "connect failed");
         let failure = match Unopened::of(&error) {
             Unopened::Failed => {
-                let refused = Outcome::Failed(Failure::Connect);
-                endpoint.turned_out(worker.index, clock::now().0, refused);
-                passage.fail(place, endpoint, worker.index, refused);
+                let (now, outcome) = (clock::now().0, Outcome::Failed(Failure::Connect));
+                endpoint.turned_out(worker.index, now, outcome);
+                ejection::turned_out(place.pool(), endpoint, worker.index, now, outcome);
+                passage.fail(place, endpoint, worker.index, outcome);
                 Failure::Connect
             }
             Unopened::Full => {

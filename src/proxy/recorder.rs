@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use crate::bridge::ejection;
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::observations::{Cell as ObservedCell, PoolTally};
 use crate::bridge::room::Taken;
@@ -127,6 +128,8 @@ struct Entry {
     /// Bit per mark: booked already, or not to be booked.
     marked: u8,
     settled: bool,
+    /// The endpoint has its mark for it.
+    noted: bool,
     moved: bool,
     /// The next byte of the answer is the upstream's to send.
     waiting: bool,
@@ -298,6 +301,9 @@ impl Entry {
     fn report(&mut self, worker: usize, now: Micros, outcome: Outcome) {
         self.endpoint.turned_out(worker, now.0, outcome);
         self.trials.report(&self.place, &self.endpoint, worker, now, outcome);
+        if !self.noted {
+            self.noted = ejection::turned_out(self.place.pool(), &self.endpoint, worker, now.0, outcome);
+        }
     }
 
     fn settle(&mut self, worker: usize, bad: bool) {
@@ -305,6 +311,10 @@ impl Entry {
             self.place.cell(worker).settled(bad);
         }
         self.settled = true;
+        if !bad && !self.noted {
+            self.noted = true;
+            ejection::went_well(self.place.pool(), &self.endpoint, worker);
+        }
     }
 }
 
@@ -340,6 +350,7 @@ impl Attempt {
             idle,
             marked,
             settled: false,
+            noted: false,
             moved: false,
             waiting: false,
             expired: false,

@@ -54,6 +54,8 @@ metrics! {
     ACTIVE = "teal_pool_active", "1 for the pool that rollbacks return to.";
     EPOCH = "teal_service_weight_epoch", "Counts changes of a service's split.";
     ENDPOINT_HEALTHY = "teal_endpoint_healthy", "1 if an endpoint may be given requests.";
+    OBSTRUCTED = "teal_pool_obstructed_endpoints", "Endpoints of a pool that get no requests, by what stands against them.";
+    EJECTIONS = "teal_pool_ejections_total", "Endpoints of a pool taken out by their own results, by cause.";
     NAME_ADDRESSES = "teal_name_addresses", "Addresses that the name of an endpoint has.";
     NAME_FAILURES = "teal_name_lookup_failures_total", "Lookups of an endpoint's name that failed or brought no address.";
     QUEUE = "teal_pool_queue", "Requests that wait for room in a pool that has limits.";

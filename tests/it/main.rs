@@ -11,9 +11,11 @@ mod connections;
 mod drain;
 mod early;
 mod edge;
+mod ejection;
 #[path = "../../src/config/tls/forge.rs"]
 mod forge;
 mod forwarding;
+mod health;
 mod http2;
 mod http2_both;
 mod http2_upstream;

@@ -15,6 +15,7 @@ mod edge;
 #[path = "../../src/config/tls/forge.rs"]
 mod forge;
 mod grpc;
+mod grpc_health;
 mod http2;
 mod kill9;
 mod reload;

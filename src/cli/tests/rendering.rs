@@ -30,11 +30,14 @@ fn pool(name: &str, share: &str) -> PoolStatus {
 }
 
 fn endpoint(address: &str, health: &str) -> EndpointStatus {
+    let obstacles = if health == "unhealthy" { vec![health.to_owned()] } else { Vec::new() };
     EndpointStatus {
         address: address.to_owned(),
         weight: 1,
         priority: 0,
         health: health.to_owned(),
+        obstacles,
+        reason: None,
         in_flight: 0,
         breaker: None,
     }
@@ -74,6 +77,10 @@ fn busy() -> ServiceStatus {
         vec![endpoint("http://10.0.0.21:8080", "unhealthy"), endpoint("http://10.0.0.22:8080", "unknown")];
     green.priorities = Ordered([("0", "70%"), ("1", "30%")].map(|(p, s)| (p.to_owned(), s.to_owned())).to_vec());
     green.panics = true;
+    let mut other = endpoint("http://10.0.0.23:8080", "healthy");
+    other.obstacles = vec!["wrong_version".to_owned(), "ejected".to_owned()];
+    other.reason = Some("reports v1, pool is v2; 5 gateway failures in a row, out for 10s".to_owned());
+    green.endpoints.push(other);
     status.rollout = Some(rollout(None));
     status.judge = Some(JudgeStatus {
         canary: "green".to_owned(),
@@ -95,8 +102,9 @@ fn a_service_at_work() {
 shop: active blue, epoch 42
   POOL   SHARE  IN-FLIGHT     2XX  4XX  5XX  FAILED    P50    P99  HEALTHY
   blue     95%         12  123456   78    3       0  850us   12ms      1/1  active
-  green     5%          0    6400    0   21       3  1.2ms  2.50s      1/2
+  green     5%          0    6400    0   21       3  1.2ms  2.50s      1/3
   unhealthy  http://10.0.0.21:8080 of green
+  wrong version, ejected  http://10.0.0.23:8080 of green: reports v1, pool is v2; 5 gateway failures in a row, out for 10s
   priority   0: 70%, 1: 30% of green
   panic      green: ejections and breakers of its endpoints do not count
   rollout  blue to green, step 3 of 7: analysis at 5%

@@ -80,7 +80,7 @@ fn short_forms_mean_what_the_long_ones_mean() {
     assert_eq!(shop("hosts: X.org").hosts, shop("hosts: [x.org]").hosts);
     assert_eq!(shop("health: connect"), shop("health: {}"));
     assert_eq!(shop("health: off").health.probe, Probe::Off);
-    assert_eq!(shop("health: { path: /h?deep=1 }").health.probe, Probe::Get("/h?deep=1".into()));
+    assert_eq!(shop("health: { path: /h?deep=1 }").health.probe, Probe::get("/h?deep=1"));
     assert_eq!(shop("retry: off").retry.attempts, 0);
     assert_eq!(shop("split_by: client").split_by, SplitBy::Client);
     assert_eq!(shop("split_by: { header: X-User }").split_by, SplitBy::Header("x-user".into()));

@@ -4,6 +4,7 @@ mod bad;
 mod balancing;
 mod breaking;
 mod edge;
+mod endpoints;
 mod garbage;
 mod good;
 mod reports;

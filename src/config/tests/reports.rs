@@ -14,7 +14,7 @@ fn a_misspelt_key_is_named_once_with_what_was_meant() {
 4 |     pools: { blue: { endpoint: http://a } }
   |                      ^^^^^^^^ not a key of `blue`
   |
-  = help: did you mean `endpoints`? accepted: `endpoints`, `balance`, `resolve`, `tls`, `protocol`, `proxy_protocol`, `version`, `request_headers`, `response_headers`, `breaker`, `limits`
+  = help: did you mean `endpoints`? accepted: `endpoints`, `balance`, `resolve`, `tls`, `protocol`, `proxy_protocol`, `version`, `reports`, `ejection`, `request_headers`, `response_headers`, `breaker`, `limits`
 
 teal.yaml: 1 problem
 "#;

@@ -1,7 +1,7 @@
 //! The reference file: complete, true to the defaults, and read key by key.
 
 use super::*;
-use crate::config::{balance, breaker, edge, limits, listener, tls};
+use crate::config::{balance, breaker, edge, ejection, health, limits, listener, tls};
 
 /// Every section of the format, by its keys.
 const SECTIONS: &[&[&str]] = &[
@@ -23,7 +23,15 @@ const SECTIONS: &[&[&str]] = &[
     service::POOL,
     service::SPLIT_BY,
     service::STICKY,
-    service::HEALTH,
+    health::HEALTH,
+    health::EXPECT,
+    health::BODY,
+    health::GRPC,
+    health::VERSION,
+    ejection::EJECTION,
+    ejection::SUCCESS_RATE,
+    ejection::FAILURE_SHARE,
+    ejection::LATENCY,
     service::TIMEOUTS,
     service::CONNECTIONS,
     service::RETRY,

@@ -7,6 +7,7 @@
 
 mod balance;
 mod breakers;
+mod endpoints;
 
 use std::collections::BTreeMap;
 
@@ -75,6 +76,7 @@ pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
     families.extend(pools(&table));
     families.extend(services(&table, facts));
     families.extend(balance::families(&table));
+    families.extend(endpoints::families(&table));
     families.extend(discovery(facts));
     families.extend(breakers::families(&table));
     // A family without a series has no place in the text.

@@ -117,6 +117,13 @@ pub struct EndpointStatus {
     pub priority: u8,
     /// What health checks say: `unknown`, `healthy`, `unhealthy`.
     pub health: String,
+    /// What stands against giving it requests: `unresolved`, `unhealthy`, `wrong_version`, `ejected`, `breaker_open`,
+    /// `draining`; none means that it may get some.
+    #[serde(default)]
+    pub obstacles: Vec<String>,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Attempts that have not ended.
     pub in_flight: u64,
     /// Its own breaker, if it has one.

@@ -175,6 +175,8 @@ mod tests {
             tally: Arc::new(PerWorker::new(1)),
             breaker: Arc::default(),
             room: Arc::default(),
+            ejection: Default::default(),
+            bench: Arc::default(),
         };
         for (text, address) in [
             ("http://10.0.0.1:8080", "http://10.0.0.1:8080"),

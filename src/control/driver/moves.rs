@@ -9,13 +9,12 @@ use std::sync::{Arc, PoisonError};
 use tokio::task::JoinSet;
 
 use super::{Driver, millis, nearest};
-use crate::bridge::endpoint::{Endpoint, Health};
-use crate::bridge::table::Pool;
+use crate::bridge::endpoint::{Health, Obstacle};
+use crate::bridge::table::{Pool, Service};
 use crate::clock::{self, Micros};
 use crate::config::settings::{self, Probe};
 use crate::control::command::{Done, Refusal};
-use crate::control::health;
-use crate::control::probe::Speech;
+use crate::control::health::{Examination, Fault};
 use crate::control::publisher::{Overtaken, Published};
 use crate::control::state::{Finished, ServiceState};
 use crate::control::store::Batch;
@@ -221,31 +220,30 @@ impl Driver {
         if endpoints.iter().any(|endpoint| endpoint.is_eligible()) {
             return Ok(());
         }
-        let why = |endpoint: &Arc<Endpoint>| {
-            let obstacles: Vec<_> = endpoint.obstacles().map(|obstacle| obstacle.name().replace('_', " ")).collect();
-            format!("{endpoint} is {}", obstacles.join(" and "))
-        };
-        let detail = endpoints.iter().map(why).collect::<Vec<_>>();
-        Err(Refusal::Unhealthy { pool: pool.to_owned(), detail: detail.join(", ") })
+        let detail = endpoints.iter().map(|endpoint| {
+            let words: Vec<_> = endpoint.obstacles().map(Obstacle::name).collect();
+            let why = endpoint.reason().map_or(String::new(), |reason| format!(" ({reason})"));
+            format!("{endpoint} is {}{why}", words.join(", ").replace('_', " "))
+        });
+        Err(Refusal::Unhealthy { pool: pool.to_owned(), detail: detail.collect::<Vec<_>>().join(", ") })
     }
 
-    /// Asks every endpoint of a pool right now, all at once; one that answers is enough.
+    /// Asks every endpoint of a pool right now, all at once; one that answers, and runs what the pool is for, is enough.
     pub(super) async fn check_answers(&self, service: &str, pool: &str) -> Result<(), Refusal> {
-        let Some(health) = self.definition(service).map(|service| service.health.clone()) else { return Ok(()) };
-        if health.probe == Probe::Off {
-            return Ok(());
-        }
+        let Some(known) = self.service(service) else { return Ok(()) };
+        let at = known.pool_named(pool).filter(|_| known.settings.health.probe != Probe::Off);
+        let Some(at) = at else { return Ok(()) };
+        let examination = Arc::new(Examination::of(&known, at));
         let mut asked = JoinSet::new();
-        let known = self.pool(service, pool);
-        for endpoint in known.iter().flat_map(|known| &known.endpoints) {
-            let (endpoint, health) = (Arc::clone(endpoint), health.clone());
-            let speech = known.as_deref().map(Speech::of).unwrap_or_default();
+        for endpoint in &known.pools[at].endpoints {
+            let (endpoint, examination) = (Arc::clone(endpoint), Arc::clone(&examination));
             asked.spawn(async move {
-                match health::check(&endpoint, &speech, &health).await {
+                match examination.check(&endpoint).await {
                     Ok(()) if endpoint.is_draining() => Err(format!("{endpoint} is drained")),
                     Ok(()) if endpoint.health() != Health::Unhealthy => Ok(()),
                     Ok(()) => Err(format!("{endpoint} only just answers again")),
-                    Err(problem) => Err(format!("{endpoint}: {problem}")),
+                    Err(Fault::Unwell(problem)) => Err(format!("{endpoint}: {problem}")),
+                    Err(Fault::OtherVersion(report)) => Err(format!("{endpoint} {report}")),
                 }
             });
         }
@@ -261,10 +259,13 @@ impl Driver {
         Err(Refusal::Unhealthy { pool: pool.to_owned(), detail: problems.join("; ") })
     }
 
-    pub(super) fn pool(&self, service: &str, pool: &str) -> Option<Arc<Pool>> {
+    fn service(&self, service: &str) -> Option<Arc<Service>> {
         let table = self.plane.table.load();
-        let service = table.services.iter().find(|known| known.settings.name == service)?;
-        service.pools.iter().find(|known| known.name == pool).map(Arc::clone)
+        table.services.iter().find(|known| known.settings.name == service).map(Arc::clone)
+    }
+
+    pub(super) fn pool(&self, service: &str, pool: &str) -> Option<Arc<Pool>> {
+        self.service(service)?.pools.iter().find(|known| known.name == pool).map(Arc::clone)
     }
 
     pub(super) fn done(&self, service: &str, version: u64, acknowledged_us: u64) -> Done {

@@ -52,6 +52,8 @@ fn plane() -> Plane {
             tally: Arc::new(PerWorker::new(2)),
             breaker: Arc::default(),
             room: Arc::new(Room::new(&settings::Limits { max_in_flight: NonZeroUsize::new(9), ..Default::default() })),
+            ejection: pool.ejection,
+            bench: Arc::default(),
         })
     });
     let service = Service {
@@ -171,6 +173,20 @@ fn known_counters_come_out_as_exact_lines() {
         "teal_endpoint_healthy{service=\"shop\",pool=\"blue\",endpoint=\"http://127.0.0.1:3001\"} 1",
         "teal_endpoint_healthy{service=\"shop\",pool=\"green\",endpoint=\"http://127.0.0.1:3002\"} 0",
         "teal_judge_evidence_ratio{service=\"shop\",pool=\"green\"} 0.25",
+    ];
+    for line in expected {
+        assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line}\n{text}");
+    }
+}
+
+#[test]
+fn what_keeps_endpoints_from_requests_is_counted() {
+    let text = render_of(&plane(), &Facts::default());
+    let expected = [
+        "teal_pool_obstructed_endpoints{service=\"shop\",pool=\"blue\",obstacle=\"unhealthy\"} 0",
+        "teal_pool_obstructed_endpoints{service=\"shop\",pool=\"green\",obstacle=\"unhealthy\"} 1",
+        "teal_pool_obstructed_endpoints{service=\"shop\",pool=\"green\",obstacle=\"ejected\"} 0",
+        "teal_pool_ejections_total{service=\"shop\",pool=\"green\",cause=\"consecutive_gateway\"} 0",
     ];
     for line in expected {
         assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line}\n{text}");

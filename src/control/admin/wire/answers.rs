@@ -77,6 +77,8 @@ impl From<command::EndpointStatus> for EndpointStatus {
             weight: endpoint.rank.weight,
             priority: endpoint.rank.priority,
             health: health.to_owned(),
+            obstacles: endpoint.obstacles.into_iter().map(|obstacle| obstacle.name().to_owned()).collect(),
+            reason: endpoint.reason,
             in_flight: endpoint.in_flight,
             breaker: endpoint.breaker.map(Breaker::from),
         }
