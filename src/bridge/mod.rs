@@ -15,6 +15,7 @@ pub mod ejection;
 pub mod endpoint;
 pub mod handover;
 pub mod observations;
+pub mod purse;
 pub mod room;
 pub mod roster;
 pub mod streams;

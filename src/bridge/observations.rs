@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::domain::analysis::{Arm, MARKS, Marks, Units};
+use crate::domain::rescue::Refused;
 use crate::domain::stats::histogram;
 
 /// Counts of one service in one weight epoch.
@@ -30,6 +31,7 @@ pub struct Cell {
     errors: Word,
     slow: [Word; MARKS],
     open: Tally,
+    rescued: Tally,
 }
 
 /// `n` in the high half, `bad` in the low half; both wrap, readers take differences.
@@ -70,6 +72,11 @@ impl Cell {
     /// A judged request turned out good or bad.
     pub fn settled(&self, bad: bool) {
         self.errors.add(bad);
+    }
+
+    /// A request that failed was answered by the active pool.
+    pub fn rescued(&self) {
+        self.rescued.add(1);
     }
 
     /// A judged request passed (`slow`) or kept within one of the latency marks.
@@ -113,6 +120,11 @@ impl Book {
     /// The pool that the others are compared with.
     pub fn baseline(&self) -> usize {
         self.baseline
+    }
+
+    /// Failed requests of a pool that were answered by the active pool in this epoch.
+    pub fn rescued(&self, pool: usize) -> u64 {
+        self.cells.iter().filter_map(|cells| cells.get(pool)).map(|cell| cell.rescued.read()).fold(0, u64::wrapping_add)
     }
 
     /// Judged requests of this epoch that have not ended.
@@ -174,6 +186,10 @@ pub struct PoolTally {
     pub overflowed: Tally,
     /// Requests that waited for room for as long as they may.
     pub queued_too_long: Tally,
+    /// Its failures that the active pool answered instead.
+    pub rescued: Tally,
+    /// Those that it would have, by [`Refused`].
+    pub unrescued: [Tally; Refused::ALL.len()],
     /// Dispatch to response head of answers below 500, in microseconds: bucket counts of [`histogram`].
     latency: Box<[AtomicU32]>,
     /// Sum of the same, in microseconds.
@@ -192,6 +208,8 @@ impl Default for PoolTally {
             blocked: Tally::default(),
             overflowed: Tally::default(),
             queued_too_long: Tally::default(),
+            rescued: Tally::default(),
+            unrescued: Default::default(),
             latency: (0..histogram::BUCKETS).map(|_| AtomicU32::new(0)).collect(),
             latency_sum: Tally::default(),
         }

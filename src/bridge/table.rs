@@ -18,6 +18,7 @@ use crate::bridge::ejection::Bench;
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::handover::Handover;
 use crate::bridge::observations::{Book, PoolTally};
+use crate::bridge::purse::Purse;
 use crate::bridge::room::Room;
 use crate::bridge::roster::Roster;
 use crate::bridge::streams::Streams;
@@ -118,6 +119,8 @@ pub struct Service {
     pub pools: Vec<Arc<Pool>>,
     /// Where this epoch's observations go.
     pub book: Arc<Book>,
+    /// What it may spend on further attempts; survives tables.
+    pub purse: Arc<Purse>,
 }
 
 /// One pool as the workers see it; survives tables while its endpoints stay the same.
@@ -158,6 +161,8 @@ pub enum Reason {
     Split,
     /// By the split to another pool, whose breaker is open: to the active one in its place.
     Diverted,
+    /// It failed elsewhere, and the active pool answers instead.
+    Rescue,
 }
 
 /// Where a request goes.
@@ -211,7 +216,9 @@ impl Service {
     pub fn still_allows(&self, assignment: Assignment) -> bool {
         match assignment.reason {
             Reason::Split => !self.split[assignment.pool].share.is_none(),
-            Reason::Diverted => assignment.pool == self.active && !self.split[assignment.pool].share.is_none(),
+            Reason::Diverted | Reason::Rescue => {
+                assignment.pool == self.active && !self.split[self.active].share.is_none()
+            }
             Reason::Override(index) => {
                 self.settings.overrides[index].even_when_rolled_back || !self.pools[assignment.pool].rolled_back
             }
@@ -336,8 +343,8 @@ mod tests {
         let router = Arc::new(Router::build(&claims).expect("no two claims are one"));
         let live = |settings| {
             let book = Arc::new(Book::new(0, 0, 0, 1, None));
-            let settings = Arc::new(settings);
-            Arc::new(Service { settings, epoch: 0, active: 0, split: Vec::new(), pools: Vec::new(), book })
+            let (settings, purse) = (Arc::new(settings), Arc::new(Purse::new(1)));
+            Arc::new(Service { settings, epoch: 0, active: 0, split: Vec::new(), pools: Vec::new(), book, purse })
         };
         Table { router, services: services.into_iter().map(live).collect(), ..Table::empty() }
     }

@@ -7,11 +7,11 @@ use std::fmt::Write;
 use super::table::{Side, table};
 use crate::control::admin::wire::{Done, Event, Ordered, PoolStatus, Reloaded, Rollout, Room, ServiceStatus, Services};
 
-const POOL_HEADING: [&str; 11] =
-    ["POOL", "SHARE", "IN-FLIGHT", "2XX", "4XX", "5XX", "FAILED", "P50", "P99", "HEALTHY", ""];
-const POOL_COLUMNS: [Side; 11] = {
-    let mut columns = [Side::Right; 11];
-    (columns[0], columns[10]) = (Side::Left, Side::Left);
+const POOL_HEADING: [&str; 12] =
+    ["POOL", "SHARE", "IN-FLIGHT", "2XX", "4XX", "5XX", "FAILED", "RESCUED", "P50", "P99", "HEALTHY", ""];
+const POOL_COLUMNS: [Side; 12] = {
+    let mut columns = [Side::Right; 12];
+    (columns[0], columns[11]) = (Side::Left, Side::Left);
     columns
 };
 
@@ -91,6 +91,7 @@ fn pool_row(pool: &PoolStatus, active: bool) -> Vec<String> {
         class("4xx"),
         class("5xx"),
         failed.to_string(),
+        pool.rescued.to_string(),
         latency(pool.p50_us),
         latency(pool.p99_us),
         format!("{healthy}/{}", pool.endpoints.len()),

@@ -20,6 +20,7 @@ mod listener;
 mod overrides;
 mod redact;
 mod report;
+mod retry;
 mod rollout;
 mod routes;
 mod scalar;

@@ -3,6 +3,7 @@
 use super::conditions::{conditions, pattern, unique_name};
 use super::edits::edits;
 use super::report::{Problem, Span};
+use super::retry::route_repeats;
 use super::scalar::is_token;
 use super::section::{Section, Value};
 use super::service::{head_timeout, idle_timeout, plain_path, request_timeout};
@@ -12,8 +13,18 @@ use crate::domain::route::{
     Action, Condition, Limits, Location, Match, PathEdit, PathTest, Redirect, Route, Routes, Scheme, Timeouts, Variable,
 };
 
-pub(super) const ROUTE: &[&str] =
-    &["name", "match", "redirect", "rewrite", "request_headers", "response_headers", "limits", "timeouts", "upgrades"];
+pub(super) const ROUTE: &[&str] = &[
+    "name",
+    "match",
+    "redirect",
+    "rewrite",
+    "request_headers",
+    "response_headers",
+    "limits",
+    "timeouts",
+    "upgrades",
+    "retry",
+];
 pub(super) const MATCH: &[&str] = &["path", "methods", "scheme", "header", "cookie", "query", "client"];
 pub(super) const PATH: &[&str] = &["exact", "prefix", "regex"];
 pub(super) const LIMITS: &[&str] = &["body", "head", "headers"];
@@ -63,10 +74,11 @@ fn one(item: Value<'_>, pools: &[Pool], names: &mut Vec<(String, Span)>) -> Opti
     let limits = section.or("limits", Limits::default(), limits);
     let timeouts = section.or("timeouts", Timeouts::default(), timeouts);
     let upgrades = section.read("upgrades", upgrades);
+    let repeats = section.or("retry", false, route_repeats);
     let ((matches, action), default) = (decided?, Route::new(name?));
     let upgrades = upgrades.unwrap_or(default.upgrades);
     let name = default.name;
-    Some(Route { name, matches, action, request_headers, response_headers, limits, timeouts, upgrades })
+    Some(Route { name, matches, action, request_headers, response_headers, limits, timeouts, upgrades, repeats })
 }
 
 /// Which requests a route takes, and what happens to them.
@@ -90,7 +102,7 @@ fn action(section: &Section<'_>) -> Option<(Match, Action)> {
 
 /// A redirect sends nothing up: what would shape that has no effect.
 fn refuse_idle(section: &Section<'_>) {
-    for key in ["rewrite", "request_headers", "limits", "timeouts", "upgrades"] {
+    for key in ["rewrite", "request_headers", "limits", "timeouts", "upgrades", "retry"] {
         let Some(idle) = section.field(key) else { continue };
         let message = format!("a redirect sends nothing up, so `{key}` has no effect");
         idle.input.report(Problem::new("conflict", idle.at, message).help("leave it out"));

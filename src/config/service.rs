@@ -12,10 +12,11 @@ use super::health::health;
 use super::limits::limits;
 use super::overrides::overrides;
 use super::report::{Problem, Span};
+use super::retry::{rescue, retry};
 use super::rollout::rollout;
 use super::routes::routes;
 use super::section::{Value, meant};
-use super::settings::{Breaker, Connections, Endpoint, Guard, Limits, Pool, Retry, Service, SplitBy, Sticky, Timeouts};
+use super::settings::{Breaker, Connections, Endpoint, Guard, Limits, Pool, Service, SplitBy, Sticky, Timeouts};
 use super::upstream;
 use super::yaml::Kind;
 use crate::domain::analysis::Policy;
@@ -40,6 +41,8 @@ pub(super) const SERVICE: &[&str] = &[
     "retry",
     "breaker",
     "limits",
+    "rescue",
+    "replay",
     "guard",
     "analysis",
     "rollout",
@@ -63,7 +66,6 @@ pub(super) const SPLIT_BY: &[&str] = &["header", "cookie"];
 pub(super) const STICKY: &[&str] = &["cookie", "max_age"];
 pub(super) const TIMEOUTS: &[&str] = &["connect", "head", "request", "idle"];
 pub(super) const CONNECTIONS: &[&str] = &["max", "max_idle", "idle"];
-pub(super) const RETRY: &[&str] = &["attempts", "budget"];
 pub(super) const ANALYSIS: &[&str] = &["alpha", "beta", "tolerate", "approve", "min_requests"];
 pub(super) const TOLERATE: &[&str] = &["errors_odds", "latency"];
 pub(super) const APPROVE: &[&str] = &["errors_odds", "latency", "error_rate"];
@@ -73,6 +75,8 @@ const MAX_HOSTS: usize = 64;
 const MAX_PATHS: usize = 64;
 const MAX_POOLS: usize = 16;
 const MAX_ENDPOINTS: usize = 256;
+/// Of a request's body: what fits one of a worker's recycled buffers, so that a burst of uploads leaves nothing behind.
+const MAX_REPLAY: usize = 128 * 1024;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -120,6 +124,8 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         retry: section.or("retry", default.retry, retry),
         breaker: common.breaker,
         limits: common.limits,
+        rescue: section.or("rescue", default.rescue, rescue),
+        replay: section.or("replay", default.replay, |v| v.size(0..=MAX_REPLAY)),
         guard: section.or("guard", default.guard, guard),
         analysis: section.or("analysis", default.analysis, analysis),
         rollout: section.or("rollout", default.rollout, rollout),
@@ -373,18 +379,6 @@ fn connections(value: Value<'_>) -> Option<Connections> {
         max_idle: section.or("max_idle", default.max_idle, |v| v.count(0..=10_000)),
         idle: section.or("idle", default.idle, |v| v.duration(100 * MILLISECOND..=HOUR)),
         max_requests: None,
-    })
-}
-
-fn retry(value: Value<'_>) -> Option<Retry> {
-    let default = Retry::default();
-    if value.is("off") {
-        return Some(Retry { attempts: 0, ..default });
-    }
-    let section = value.section(RETRY)?;
-    Some(Retry {
-        attempts: section.or("attempts", default.attempts, |v| v.count(0..=3)),
-        budget: section.or("budget", default.budget, Value::share),
     })
 }
 

@@ -11,11 +11,13 @@ use std::time::Duration;
 use crate::domain::analysis::Policy as AnalysisPolicy;
 use crate::domain::balance::{Balance, Rank};
 use crate::domain::breaker::Policy as BreakerPolicy;
+use crate::domain::budget::Budget;
 use crate::domain::forwarded::Trust;
 use crate::domain::outlier::Policy as EjectionPolicy;
 use crate::domain::proxy_protocol::Version;
 use crate::domain::rollout::plan::Plan;
 use crate::domain::route::{Edits, HostPattern, Override, Route, Routes};
+use crate::domain::{rescue, retry};
 
 pub use super::address::{Address, Place};
 pub use super::edge::{Bind, Expectation, Family, ProxyProtocol, Resolve, Resolver, UnixSocket};
@@ -196,7 +198,11 @@ pub struct Service {
     /// Upstream connection limits.
     pub connections: Connections,
     /// Further attempts.
-    pub retry: Retry,
+    pub retry: retry::Policy,
+    /// What failed on a canary and is answered by the active pool; `None` if nothing is.
+    pub rescue: Option<rescue::Policy>,
+    /// Bytes of a request's body that are kept for another attempt.
+    pub replay: usize,
     /// The breakers of its pools, unless a pool says otherwise: each pool has its own, with everything settled.
     pub breaker: Breaker,
     /// How much its pools may be given at a time, unless a pool says otherwise: each pool has its own, with everything settled.
@@ -227,13 +233,20 @@ impl Service {
             balance: Balance::default(),
             timeouts: Timeouts::default(),
             connections: Connections::default(),
-            retry: Retry::default(),
+            retry: retry::Policy::default(),
+            rescue: Some(rescue::Policy::default()),
+            replay: 64 * 1024,
             breaker: Breaker::default(),
             limits: Limits::default(),
             guard: Guard::default(),
             analysis: AnalysisPolicy::default(),
             rollout: Plan::default(),
         }
+    }
+
+    /// What further attempts may cost.
+    pub fn budgets(&self) -> (Budget, Option<Budget>) {
+        (self.retry.budget, self.rescue.as_ref().map(|rescue| rescue.budget))
     }
 
     /// The timeouts of a route's requests: its own, else the service's.
@@ -404,22 +417,6 @@ pub struct Connections {
 impl Default for Connections {
     fn default() -> Connections {
         Connections { max: None, max_idle: 256, idle: Duration::from_secs(50), max_requests: None }
-    }
-}
-
-/// Further attempts of a request whose first one certainly was not processed, or may be repeated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// Attempts beyond the first; 0 switches retries off.
-    pub attempts: u32,
-    /// Retries allowed as a share of requests, so that a dying pool is not hit twice as hard.
-    pub budget: crate::domain::split::Share,
-}
-
-impl Default for Retry {
-    fn default() -> Retry {
-        let budget = crate::domain::split::Share::from_basis_points(1_000).expect("10%");
-        Retry { attempts: 1, budget }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::config::settings::Guard;
 use crate::control::state::Finished;
 use crate::domain::balance::Rank;
 use crate::domain::drain::Part;
+use crate::domain::rescue::Refused;
 use crate::domain::rollout::machine::{Rollout, UnixMillis};
 use crate::domain::rollout::plan::Plan;
 use crate::domain::split::Share;
@@ -244,6 +245,10 @@ pub struct PoolStatus {
     pub failures: [u64; 6],
     /// Further attempts.
     pub retries: u64,
+    /// Its failures that the active pool answered instead.
+    pub rescued: u64,
+    /// Those that it would have, in the order of `Refused::ALL`.
+    pub unrescued: [u64; Refused::ALL.len()],
     /// Median of dispatch to response head, in microseconds.
     pub p50_us: Option<u64>,
     /// 99th percentile of the same.

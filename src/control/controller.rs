@@ -363,6 +363,8 @@ fn pool_status(service: &Service, at: usize, pool: &Pool) -> PoolStatus {
         responses: std::array::from_fn(|class| sum(&|tally| tally.classes[class].read())),
         failures: std::array::from_fn(|kind| sum(&|tally| tally.failures[kind].read())),
         retries: sum(&|tally| tally.retries.read()),
+        rescued: sum(&|tally| tally.rescued.read()),
+        unrescued: std::array::from_fn(|reason| sum(&|tally| tally.unrescued[reason].read())),
         p50_us: histogram::quantile(&latency, 0.5),
         p99_us: histogram::quantile(&latency, 0.99),
         panics: standing.panics,

@@ -17,6 +17,7 @@ use crate::bridge::counters::PerWorker;
 use crate::bridge::ejection::Bench;
 use crate::bridge::endpoint::{Endpoint, Target};
 use crate::bridge::observations::{Book, PoolTally, latency_of};
+use crate::bridge::purse::Purse;
 use crate::bridge::room::Room;
 use crate::bridge::table::{Plane, Pool, Service, Table};
 use crate::bridge::tls::Connector;
@@ -155,6 +156,7 @@ impl Publisher {
                 split: known.split.clone(),
                 pools: known.settings.pools.iter().zip(&known.pools).map(again).collect(),
                 book: Arc::clone(&known.book),
+                purse: Arc::clone(&known.purse),
             })
         });
         let services: Vec<_> = services.collect();
@@ -193,6 +195,7 @@ impl Publisher {
             split: known.split.clone(),
             pools: known.pools.clone(),
             book: Arc::clone(&known.book),
+            purse: Arc::clone(&known.purse),
         };
         for (at, slot) in service.split.iter_mut().enumerate() {
             if !slot.share.is_none() && at != known.active {
@@ -269,10 +272,13 @@ impl Publisher {
         let names = |pools: &[Arc<Pool>]| pools.iter().map(|pool| pool.name.clone()).collect::<Vec<_>>();
         let same = known.filter(|known| known.epoch == state.epoch && names(&known.pools) == names(&pools));
         let old_book = same.map(|known| Arc::clone(&known.book));
+        // Under other budgets what was spent means nothing.
+        let same = known.filter(|known| known.settings.budgets() == settings.budgets());
+        let purse = same.map_or_else(|| Arc::new(Purse::new(self.workers)), |known| Arc::clone(&known.purse));
         // A placeholder for the moment: the book needs the service it belongs to.
         let none = || Arc::new(Book::new(state.epoch, active, 0, 0, None));
-        let mut service =
-            Service { epoch: state.epoch, active, split, pools, book: old_book.clone().unwrap_or_else(none), settings };
+        let (epoch, book) = (state.epoch, old_book.clone().unwrap_or_else(none));
+        let mut service = Service { epoch, active, split, pools, book, purse, settings };
         if old_book.is_none() {
             service.book = self.book(&service);
         }

@@ -6,6 +6,7 @@
 pub mod analysis;
 pub mod balance;
 pub mod breaker;
+pub mod budget;
 pub mod drain;
 pub mod farewell;
 pub mod forwarded;
@@ -16,6 +17,7 @@ pub mod outcome;
 pub mod outlier;
 pub mod placement;
 pub mod proxy_protocol;
+pub mod rescue;
 pub mod retry;
 pub mod rollout;
 pub mod route;

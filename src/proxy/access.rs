@@ -13,6 +13,7 @@ use crate::bridge::counters::Tally;
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::table::{Assignment, Reason, Service};
 use crate::clock::{self, Micros};
+use crate::proxy::recorder::Place;
 use crate::proxy::worker::Worker;
 use crate::telemetry::access_log::Entry;
 
@@ -80,19 +81,23 @@ impl Line {
         self.entry.status = status;
     }
 
-    /// Notes where the request belongs; a later attempt overwrites an earlier one.
-    pub fn assigned(&mut self, service: &Service, assignment: Assignment) {
+    /// Notes where the request belongs, and where it failed if it is being rescued; a later attempt overwrites an earlier
+    /// one.
+    pub fn assigned(&mut self, service: &Service, assignment: Assignment, rescued_from: Option<&Place>) {
         self.entry.service = Some(service.settings.name.clone());
         self.entry.pool = Some(service.pools[assignment.pool].name.clone());
         self.entry.reason = Some(match assignment.reason {
             Reason::Split => "split".to_owned(),
+            Reason::Rescue => "rescue".to_owned(),
             Reason::Diverted => "diverted".to_owned(),
             Reason::Override(index) => format!("override:{}", service.settings.overrides[index].name),
         });
+        self.entry.rescued_from = rescued_from.map(|failed| failed.pool().name.clone());
     }
 
     /// Notes the endpoint it is sent to.
     pub fn sent_to(&mut self, endpoint: &Endpoint) {
+        self.entry.attempts += 1;
         self.entry.endpoint = Some(endpoint.address.to_string());
     }
 
@@ -122,8 +127,8 @@ impl Logged {
     }
 
     /// See [`Line::assigned`].
-    pub fn assigned(&mut self, service: &Service, assignment: Assignment) {
-        self.note(|line| line.assigned(service, assignment));
+    pub fn assigned(&mut self, service: &Service, assignment: Assignment, rescued_from: Option<&Place>) {
+        self.note(|line| line.assigned(service, assignment, rescued_from));
     }
 
     /// See [`Line::sent_to`].

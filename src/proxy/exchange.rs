@@ -7,7 +7,7 @@
 //! Invariant: an answer that the upstream cut short ends in a failure, never as if it were complete.
 
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use crate::bridge::streams::Kind;
 use crate::domain::outcome::Failure;
@@ -19,9 +19,13 @@ use crate::proxy::http1::framing::Framing;
 use crate::proxy::http1::upstream as http1;
 use crate::proxy::http2::upstream as http2;
 use crate::proxy::recorder::Attempt;
+use crate::proxy::replay::Replay;
 use crate::proxy::stream::Stream;
 use crate::proxy::upstream::Reached;
 use crate::proxy::worker::Worker;
+
+/// Stretches of an answer that nobody wants any more that are read to keep its connection: small error pages are.
+const STRETCHES: usize = 4;
 
 /// A request's body, as the client's side gives it.
 pub trait Upload {
@@ -42,7 +46,7 @@ pub trait Upload {
 /// Why no response head came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// Nothing was written, or certainly nothing processed; and nothing of the body was used up.
+    /// Nothing was written, or certainly nothing processed.
     Unsent,
     /// The upstream failed.
     Upstream(Failure),
@@ -55,19 +59,25 @@ pub struct Exchange {
     wire: Wire,
     attempt: Attempt,
     worker: Rc<Worker>,
+    replay: Replay,
     /// Bytes of the request's body that may still come.
     allowance: u64,
+    /// The body goes to another attempt.
+    is_mute: bool,
 }
 
-/// An upload that ends in a fault once it is longer than it may be.
+/// An upload of which as much is kept as another attempt may need, and that ends in a fault once it is longer than it
+/// may be.
 struct Limited<'a, U> {
     upload: &'a mut U,
+    replay: &'a mut Replay,
+    buffers: &'a Buffers,
     allowance: &'a mut u64,
 }
 
 impl<U: Upload> Upload for Limited<'_, U> {
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<&[u8]>, Fault>> {
-        match self.upload.poll_upload(cx) {
+        match self.replay.poll_upload(cx, self.upload, self.buffers) {
             Poll::Ready(Ok(Some(data))) if data.len() as u64 > *self.allowance => Poll::Ready(Err(Fault::LargeBody)),
             polled => polled,
         }
@@ -75,7 +85,7 @@ impl<U: Upload> Upload for Limited<'_, U> {
 
     fn took(&mut self, n: usize) {
         *self.allowance -= n as u64;
-        self.upload.took(n);
+        self.replay.took(n, self.upload, self.buffers);
     }
 
     fn trailers(&self) -> Fields<'_> {
@@ -83,7 +93,7 @@ impl<U: Upload> Upload for Limited<'_, U> {
     }
 
     fn is_last(&self) -> bool {
-        self.upload.is_last()
+        self.replay.is_last(self.upload)
     }
 
     fn awaits_leave(&self) -> bool {
@@ -108,8 +118,8 @@ macro_rules! each {
 }
 
 impl Exchange {
-    /// Begins an exchange: the head is put together, and goes out with the first poll. A body longer than `limit` bytes
-    /// is the client's fault.
+    /// Begins an exchange: the head is put together, and goes out with the first poll. The body begins with what `replay`
+    /// kept of it; one longer than `limit` bytes is the client's fault.
     pub fn begin(
         worker: &Rc<Worker>,
         reached: Reached,
@@ -117,14 +127,17 @@ impl Exchange {
         request: Upward<'_>,
         framing: Framing,
         limit: Option<u64>,
+        mut replay: Replay,
     ) -> Exchange {
+        replay.rewind();
         let wire = match reached {
             Reached::Http1(connection) => {
                 Wire::Http1(http1::Exchange::begin(&worker.buffers, connection, request, framing))
             }
             Reached::Http2(seat) => Wire::Http2(http2::Exchange::begin(seat, request, framing)),
         };
-        Exchange { wire, attempt, worker: Rc::clone(worker), allowance: limit.unwrap_or(u64::MAX) }
+        let (worker, allowance) = (Rc::clone(worker), limit.unwrap_or(u64::MAX));
+        Exchange { wire, attempt, worker, replay, allowance, is_mute: false }
     }
 
     /// Drives the upload and waits for a response head, interim ones included; see [`Exchange::head`].
@@ -144,7 +157,8 @@ impl Exchange {
             Wire::Http1(wire) => wire.poll_head(cx, &self.worker.buffers).map_err(Broken::Upstream),
             Wire::Http2(wire) => {
                 ready!(wire.poll_head(cx, &self.worker.buffers))?;
-                Limited { upload, allowance: &mut self.allowance }.took(wire.take_untaken());
+                let (replay, allowance, buffers) = (&mut self.replay, &mut self.allowance, &self.worker.buffers);
+                Limited { upload, replay, buffers, allowance }.took(wire.take_untaken());
                 Poll::Ready(Ok(()))
             }
         }
@@ -178,7 +192,11 @@ impl Exchange {
 
     /// Drives the upload while the answer comes down.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>, upload: &mut impl Upload) -> Poll<Result<(), Broken>> {
-        let mut upload = Limited { upload, allowance: &mut self.allowance };
+        if self.is_mute {
+            return Poll::Pending;
+        }
+        let (replay, allowance, buffers) = (&mut self.replay, &mut self.allowance, &self.worker.buffers);
+        let mut upload = Limited { upload, replay, buffers, allowance };
         match &mut self.wire {
             Wire::Http1(wire) => wire.poll_upload(cx, &self.worker.buffers, &mut upload, &self.attempt),
             Wire::Http2(wire) => wire.poll_upload(cx, &mut upload, &self.attempt),
@@ -227,9 +245,52 @@ impl Exchange {
         }
     }
 
+    /// What was used of the request's body can be sent again.
+    pub fn is_replayable(&self) -> bool {
+        self.replay.is_whole()
+    }
+
+    /// This answer is the one that goes down: nothing need be kept any more.
+    pub fn is_final(&mut self) {
+        self.replay.ends(&self.worker.buffers);
+    }
+
+    /// Another attempt is made before this answer goes down, if it does: takes no more of the request's body, which
+    /// that attempt begins anew.
+    pub fn rests(&mut self) -> Replay {
+        self.is_mute = !self.is_uploaded();
+        self.attempt.rests();
+        std::mem::take(&mut self.replay)
+    }
+
+    /// Nothing better came: this answer goes down after all.
+    pub fn resumes(&mut self) {
+        self.attempt.resumes();
+    }
+
+    /// A better answer came. The connection is kept if what is left of this one is there already; it is not waited for.
+    pub fn let_go(mut self) {
+        self.drop_head();
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..STRETCHES {
+            match self.poll_data(&mut cx) {
+                Poll::Ready(Ok(0)) => return self.complete(),
+                Poll::Ready(Ok(n)) => self.took(n),
+                Poll::Ready(Err(_)) | Poll::Pending => break,
+            }
+        }
+        self.abandon();
+    }
+
+    /// Takes what was kept of the request's body, for another attempt.
+    pub fn take_replay(&mut self) -> Replay {
+        std::mem::take(&mut self.replay)
+    }
+
     /// The answer is complete: books it, and keeps the connection if it is clean.
     pub fn complete(self) {
         self.attempt.complete();
+        self.replay.put(&self.worker.buffers);
         match self.wire {
             Wire::Http1(wire) => wire.release(&self.worker),
             Wire::Http2(wire) => wire.release(&self.worker.buffers),
@@ -241,11 +302,13 @@ impl Exchange {
         if !self.attempt.blames_client() && !self.attempt.is_cut() {
             self.attempt.fail(failure);
         }
+        self.replay.put(&self.worker.buffers);
         self.wire.discard(&self.worker.buffers);
     }
 
     /// The client is gone: neutral. What carried the request carries no other.
     pub fn abandon(self) {
+        self.replay.put(&self.worker.buffers);
         self.wire.discard(&self.worker.buffers);
     }
 

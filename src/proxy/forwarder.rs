@@ -3,7 +3,7 @@
 //! A connection is taken from the list or opened; then, without yielding in between, the current table is asked
 //! once more whether the pool may still get requests, the attempt is booked, and the head is written.
 //!
-//! Invariant: what may be tried again can certainly be sent again without being done twice.
+//! Invariant: whatever comes of an attempt is told to the books once, and nothing is sent that the current table forbids.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -16,14 +16,14 @@ use crate::bridge::table::Assignment;
 use crate::clock;
 use crate::config::settings::Protocol;
 use crate::domain::outcome::{Failure, Outcome};
-use crate::domain::retry;
+use crate::domain::retry::Trouble;
 use crate::proxy::breaker::{self, Passage};
 use crate::proxy::connection::Client;
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Exchange};
-use crate::proxy::http1::framing::Framing;
 use crate::proxy::pipeline::{Downstream, Request};
 use crate::proxy::recorder::{Attempt, Place};
+use crate::proxy::replay::Replay;
 use crate::proxy::upstream::{self, Dial, Reached, Unopened};
 use crate::proxy::worker::Worker;
 
@@ -38,12 +38,7 @@ pub enum Setback {
     /// the request goes must be decided anew.
     TableMoved,
     /// The upstream failed.
-    Failed {
-        /// How.
-        failure: Failure,
-        /// Sending the request again is safe.
-        repeatable: bool,
-    },
+    Failed(Trouble),
     /// The client sent nonsense, broke off, or took too long: nobody else's fault.
     ClientFailed(Fault),
     /// The client is gone.
@@ -52,7 +47,8 @@ pub enum Setback {
     Exhausted,
 }
 
-/// Sends a request to `endpoint` and waits for the final response head; interim ones go down at once.
+/// Sends a request to `endpoint` and waits for the final response head; interim ones go down at once. What `replay`
+/// kept of the body goes up first; it is in the exchange that is returned, or comes back for another attempt.
 ///
 /// # Errors
 /// See [`Setback`].
@@ -63,6 +59,7 @@ pub async fn send<D: Downstream>(
     assignment: Assignment,
     endpoint: &Arc<Endpoint>,
     down: &mut D,
+    replay: &mut Replay,
 ) -> Result<Exchange, Setback> {
     let mut stale = 0;
     let in_spite = breaker::is_chosen_in_spite(endpoint);
@@ -79,35 +76,38 @@ pub async fn send<D: Downstream>(
         let client = request.origin.client;
         let attempt = Attempt::begin(worker, &down.waiter(), present, Arc::clone(endpoint), client, trials);
         let upward = request.upward(down.client(), place);
-        let limit = place.route().limits.body;
-        let mut exchange = Exchange::begin(worker, reached, attempt, upward, request.framing, limit);
-        match head_of(&mut exchange, request, place, down).await {
+        let (limit, kept) = (place.route().limits.body, std::mem::take(replay));
+        let mut exchange = Exchange::begin(worker, reached, attempt, upward, request.framing, limit, kept);
+        let headed = head_of(&mut exchange, request, place, down).await;
+        if headed.is_err() {
+            *replay = exchange.take_replay();
+        }
+        match headed {
             Ok(()) => {
                 exchange.begin_body();
                 return Ok(exchange);
             }
             // The connection died or was going away; that says nothing about the request or the endpoint.
-            Err(Some(Broken::Unsent)) if exchange.is_reused() && stale < MOST_STALE => {
+            Err(Some(Broken::Unsent)) if exchange.is_reused() && stale < MOST_STALE && replay.is_whole() => {
                 stale += 1;
                 exchange.abandon();
             }
             Err(Some(Broken::Unsent)) => {
                 exchange.into_attempt().fail(Failure::Reset);
-                return Err(Setback::Failed { failure: Failure::Reset, repeatable: true });
+                return Err(Setback::Failed(Trouble::Unsent));
             }
             Err(Some(Broken::Client(fault))) => {
                 exchange.abandon();
                 return Err(Setback::ClientFailed(fault));
             }
             Err(Some(Broken::Upstream(failure))) => {
-                let known = retry::Attempt {
-                    unsent: false,
-                    reused: exchange.is_reused() && failure == Failure::Reset,
-                    idempotent: request.is_idempotent(),
-                    body_spent: !matches!(request.framing, Framing::None | Framing::Length(0)),
+                let trouble = match failure {
+                    Failure::Timeout => Trouble::Timeout,
+                    Failure::Malformed => Trouble::Malformed,
+                    _ => Trouble::Reset { reused: exchange.is_reused() },
                 };
                 exchange.into_attempt().fail(failure);
-                return Err(Setback::Failed { failure, repeatable: retry::may_repeat(known) });
+                return Err(Setback::Failed(trouble));
             }
             Err(None) => {
                 exchange.abandon();
@@ -138,23 +138,23 @@ async fn reach(
     // Boxed: it is seldom needed, and every request would be larger by all that TLS takes to begin.
     Box::pin(dial.reach(worker)).await.map_err(|error| {
         tracing::debug!(%endpoint, %error, "connect failed");
-        let failure = match Unopened::of(&error) {
+        let (trouble, failure) = match Unopened::of(&error) {
             Unopened::Failed => {
                 let (now, outcome) = (clock::now().0, Outcome::Failed(Failure::Connect));
                 endpoint.turned_out(worker.index, now, outcome);
                 ejection::turned_out(place.pool(), endpoint, worker.index, now, outcome);
                 passage.fail(place, endpoint, worker.index, outcome);
-                Failure::Connect
+                (Trouble::Connect, Failure::Connect)
             }
             Unopened::Full => {
                 place.pool().tally.of(worker.index).overflowed.add(1);
-                Failure::NoEndpoint
+                (Trouble::Full, Failure::NoEndpoint)
             }
             Unopened::Exhausted => return Setback::Exhausted,
         };
         // By the present epoch: nobody reads the book of an old one that has nothing open any more.
         present(worker, place).charge(worker.index, failure);
-        Setback::Failed { failure, repeatable: true }
+        Setback::Failed(trouble)
     })
 }
 

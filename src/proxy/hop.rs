@@ -23,6 +23,9 @@ const LONGEST_ID: usize = 128;
 /// What tells browsers to come back by https only.
 pub const STRICT_TRANSPORT: &str = "strict-transport-security";
 
+/// Names the pool that failed a request which the active one answered.
+const RESCUED: &[u8] = b"x-teal-rescued";
+
 /// The id of a request: the client's if it is sane, else ours.
 #[derive(Clone, Copy, Debug)]
 pub enum RequestId {
@@ -181,6 +184,8 @@ fn edited(edits: Layers<'_>, place: &Place, client: IpAddr, id: &str, mut emit: 
 pub struct Additions {
     /// A cookie to set.
     pub cookie: Option<String>,
+    /// The pool that failed the request, if the answer is to say so.
+    pub rescued_from: Option<String>,
     /// The edits of pool and route, if there are any.
     edits: Option<Edited>,
 }
@@ -209,7 +214,7 @@ impl Additions {
             edited(layers, place, client, id, |name, value| fields.push((name.to_vec(), value.to_vec())));
             Edited { place: place.clone(), fields }
         });
-        Additions { cookie, edits }
+        Additions { cookie, rescued_from: None, edits }
     }
 }
 
@@ -251,6 +256,9 @@ pub fn downward(
     emit(b"via", via(head.version));
     if let Some(cookie) = &additions.cookie {
         emit(b"set-cookie", cookie.as_bytes());
+    }
+    if let Some(pool) = &additions.rescued_from {
+        emit(RESCUED, pool.as_bytes());
     }
     if let Some(promise) = promise {
         emit(STRICT_TRANSPORT.as_bytes(), promise.as_bytes());

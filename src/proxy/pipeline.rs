@@ -1,7 +1,7 @@
 //! The life of one request, top to bottom, whatever wire it came over. Read this page first.
 //!
-//! [`handle`] takes a parsed head, then tries: route, override or split, balance, forward; a setback that may be
-//! repeated goes round again. Every round decides on the current table, so a request that waited (for a slow
+//! [`handle`] takes a parsed head, then tries: route, override or split, balance, forward; a setback goes round again
+//! if the request's [`course`](crate::proxy::course) says so. Every round decides on the current table, so a request that waited (for a slow
 //! connect, for its retry) never follows a split that has meanwhile changed (Decisions 1). The client's side is a
 //! [`Downstream`]: HTTP/1.1 and HTTP/2 differ in how they read and write, not in what is decided here.
 //!
@@ -13,16 +13,18 @@ use std::task::{Context, Poll};
 
 use crate::bridge::balancer::Ask;
 use crate::bridge::endpoint::Endpoint;
-use crate::bridge::table::{Destination, Pool, Reason};
+use crate::bridge::table::{Destination, Pool};
 use crate::clock;
 use crate::config::settings::{self, SplitBy};
 use crate::domain::forwarded::{self, Hop, Origin};
 use crate::domain::outcome::Failure;
+use crate::domain::retry::Trouble;
 use crate::domain::route::{self, Action, Redirect, RequestView, Scheme, Vars};
-use crate::domain::{retry, split};
+use crate::domain::split;
 use crate::proxy::access::{Line, Logged};
 use crate::proxy::breaker;
 use crate::proxy::connection::{Client, Waiter};
+use crate::proxy::course::Course;
 use crate::proxy::error::{self, Fault};
 use crate::proxy::exchange::{Exchange, Upload};
 use crate::proxy::forwarder::{self, Setback};
@@ -126,11 +128,6 @@ impl Request<'_> {
         self.upgrade.filter(allowed)
     }
 
-    /// Repeating it has the effect of one.
-    pub fn is_idempotent(&self) -> bool {
-        std::str::from_utf8(self.head.method()).is_ok_and(retry::is_idempotent)
-    }
-
     /// A 101 answers what was asked, and names it.
     pub fn accepts_switch(&self, place: &Place, head: ResponseHead<'_>) -> bool {
         let asked = self.switch(place).map(|token| token.of(&self.head.bytes));
@@ -175,7 +172,23 @@ pub async fn refuse<D: Downstream>(worker: &Rc<Worker>, fault: Fault, down: &mut
     down.reply(Reply::to_fault(fault, id.text(&RequestHead::default()))).await;
 }
 
-/// Goes round until an upstream answers or nothing more may be tried.
+/// Why a round brought no answer.
+enum Ended {
+    /// Nothing was sent: the table changed. Decide anew.
+    Moved,
+    /// An attempt at this place failed.
+    Failed(Place, Trouble),
+    /// No further round can change it.
+    Refused(Refusal),
+}
+
+impl<R: Into<Refusal>> From<R> for Ended {
+    fn from(refusal: R) -> Ended {
+        Ended::Refused(refusal.into())
+    }
+}
+
+/// Goes round until an upstream answers well enough or nothing more may be tried.
 async fn answer<D: Downstream>(
     worker: &Rc<Worker>,
     request: &Request<'_>,
@@ -185,67 +198,86 @@ async fn answer<D: Downstream>(
     if worker.is_full() {
         return Err(Fault::Overloaded.into());
     }
-    let draw = worker.random();
-    let mut tries = 0;
-    let mut tried: Vec<u64> = Vec::new();
+    let mut course = Course::of(request, worker.random());
     loop {
-        let snapshot = worker.snapshot();
-        let view = View::new(request.head, &request.origin);
-        // Who spoke https to a trusted forwarder would be sent round in circles.
-        if let Some(redirect) = down.client().redirect().filter(|_| view.scheme() == Scheme::Http) {
-            return Err(redirected(redirect, &view)?.into());
-        }
-        let Destination { service: index, route } = snapshot.table.find(&view).map_err(Fault::Unrouted)?;
-        let service = &snapshot.table.services[index];
-        refuse_by(&service.settings, route, request, &view)?;
-        let key = key_of(&service.settings, &view, draw);
-        let assigned = service.assign(&view, key.hash).ok_or(Fault::Upstream(Failure::NoEndpoint))?;
-        let admitted = breaker::admit(worker, service, assigned);
-        let assignment = admitted.unwrap_or(assigned);
-        let judged = assignment.reason == Reason::Split && tries == 0;
-        let pool = assignment.pool;
-        let mut place = Place { snapshot: Rc::clone(&snapshot), service: index, route, pool, judged, seat: None };
-        if tries == 0 {
-            worker.budget.borrow_mut().deposit(service.settings.retry.budget.basis_points());
-        }
-        log.assigned(service, assignment);
-        if let Err(blocked) = admitted {
-            place.charge(worker.index, Failure::NoEndpoint);
-            return Err(Fault::blocked(blocked).into());
-        }
-        match queue::enter(worker.index, &place, down).await {
-            Ok(seat) => place.seat = seat,
-            Err(Turned::ClientGone) => return Err(Refusal::Gone),
-            Err(Turned::Away(_)) => {
-                place.charge(worker.index, Failure::NoEndpoint);
-                return Err(Fault::Upstream(Failure::NoEndpoint).into());
-            }
-        }
-        let Some(endpoint) = balance(worker, place.pool(), &view, &tried) else {
-            place.charge(worker.index, Failure::NoEndpoint);
-            return Err(Fault::Upstream(Failure::NoEndpoint).into());
+        let refusal = match round(worker, request, down, log, &mut course).await {
+            Ok((place, answer)) => match course.takes(worker, &place, answer) {
+                Some(answer) => return Ok(answer),
+                None => None,
+            },
+            Err(Ended::Moved) => continue,
+            Err(Ended::Failed(place, trouble)) if course.fails(worker, &place, trouble) => None,
+            Err(Ended::Failed(..)) => Some(Fault::Upstream(course.failure()).into()),
+            Err(Ended::Refused(refusal)) => Some(refusal),
         };
-        log.sent_to(&endpoint);
-        match forwarder::send(worker, request, &place, assignment, &endpoint, down).await {
-            Ok(exchange) => {
-                let id = request.id.text(request.head);
-                let additions = Additions::new(key.cookie(&service.settings), &place, request.origin.client, id);
-                return Ok(Answer { exchange, additions });
-            }
-            Err(Setback::TableMoved) => {}
-            Err(Setback::Failed { failure, repeatable: true })
-                if tries < service.settings.retry.attempts && worker.budget.borrow_mut().withdraw() =>
-            {
-                tracing::debug!(endpoint = %endpoint.address, failure = failure.name(), "retrying");
-                place.retried(worker.index);
-                tries += 1;
-                tried.push(endpoint.id);
-            }
-            Err(Setback::Failed { failure, .. }) => return Err(Fault::Upstream(failure).into()),
-            Err(Setback::ClientFailed(fault)) => return Err(fault.into()),
-            Err(Setback::ClientGone) => return Err(Refusal::Gone),
-            Err(Setback::Exhausted) => return Err(Fault::Overloaded.into()),
+        match refusal {
+            Some(Refusal::Gone) => return Err(Refusal::Gone),
+            Some(refusal) => return course.fall_back(worker).ok_or(refusal),
+            None if course.waits(down).await => {}
+            None => return Err(Refusal::Gone),
         }
+    }
+}
+
+/// One attempt, by the current table.
+async fn round<D: Downstream>(
+    worker: &Rc<Worker>,
+    request: &Request<'_>,
+    down: &mut D,
+    log: &mut Logged,
+    course: &mut Course,
+) -> Result<(Place, Answer), Ended> {
+    let snapshot = worker.snapshot();
+    let view = View::new(request.head, &request.origin);
+    // Who spoke https to a trusted forwarder would be sent round in circles.
+    if let Some(redirect) = down.client().redirect().filter(|_| view.scheme() == Scheme::Http) {
+        return Err(redirected(redirect, &view)?.into());
+    }
+    let Destination { service: index, route } = snapshot.table.find(&view).map_err(Fault::Unrouted)?;
+    let service = &snapshot.table.services[index];
+    refuse_by(&service.settings, route, request, &view)?;
+    let key = key_of(&service.settings, &view, course.draw);
+    let assigned = course.assign(service, || service.assign(&view, key.hash));
+    let assigned = assigned.ok_or_else(|| Fault::Upstream(course.failure()))?;
+    let admitted = breaker::admit(worker, service, assigned);
+    let assignment = admitted.unwrap_or(assigned);
+    let snapshot = Rc::clone(&snapshot);
+    let mut place = Place::new(snapshot, index, route, assignment.pool);
+    course.enters(worker, &mut place, assignment);
+    log.assigned(service, assignment, course.rescued_from());
+    if let Err(blocked) = admitted {
+        place.charge(worker.index, Failure::NoEndpoint);
+        return Err(Fault::blocked(blocked).into());
+    }
+    match queue::enter(worker.index, &place, down).await {
+        Ok(seat) => place.seat = seat,
+        Err(Turned::ClientGone) => return Err(Refusal::Gone.into()),
+        // Another try would only queue again; the active pool may have room for what a canary has none for.
+        Err(Turned::Away(_)) => {
+            place.charge(worker.index, Failure::NoEndpoint);
+            return Err(Ended::Failed(place, Trouble::NoEndpoint));
+        }
+    }
+    let Some(endpoint) = balance(worker, place.pool(), &view, course.tried()) else {
+        place.charge(worker.index, Failure::NoEndpoint);
+        return Err(Ended::Failed(place, Trouble::NoEndpoint));
+    };
+    log.sent_to(&endpoint);
+    let sent = forwarder::send(worker, request, &place, assignment, &endpoint, down, &mut course.replay).await;
+    if !matches!(sent, Err(Setback::TableMoved)) {
+        course.was_at(endpoint.id);
+    }
+    match sent {
+        Ok(exchange) => {
+            let id = request.id.text(request.head);
+            let additions = Additions::new(key.cookie(&service.settings), &place, request.origin.client, id);
+            Ok((place, Answer { exchange, additions }))
+        }
+        Err(Setback::TableMoved) => Err(Ended::Moved),
+        Err(Setback::Failed(trouble)) => Err(Ended::Failed(place, trouble)),
+        Err(Setback::ClientFailed(fault)) => Err(fault.into()),
+        Err(Setback::ClientGone) => Err(Refusal::Gone.into()),
+        Err(Setback::Exhausted) => Err(Fault::Overloaded.into()),
     }
 }
 

@@ -27,6 +27,7 @@ use crate::clock::{self, Micros};
 use crate::config::settings::{self, Timeouts};
 use crate::domain::analysis::MARKS;
 use crate::domain::outcome::{Failure, Outcome};
+use crate::domain::rescue::Refused;
 use crate::domain::route::{Route, Vars};
 use crate::domain::upload::Pace;
 use crate::proxy::breaker::Trials;
@@ -51,9 +52,25 @@ pub struct Place {
     pub judged: bool,
     /// Its place among the pool's requests in flight, where those are limited.
     pub seat: Option<Rc<Taken>>,
+    /// How long its response head is waited for.
+    pub patience: Patience,
+}
+
+/// How long a response head is waited for, where that differs from the route's timeouts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    /// Then the attempt is given up, because another one may follow.
+    pub cut: Option<Duration>,
+    /// Then the attempt counts as bad, given up or not.
+    pub bad: Option<Duration>,
 }
 
 impl Place {
+    /// A place that the judge does not count, with the patience of its route.
+    pub fn new(snapshot: Rc<Snapshot>, service: usize, route: usize, pool: usize) -> Place {
+        Place { snapshot, service, route, pool, judged: false, seat: None, patience: Patience::default() }
+    }
+
     /// The service.
     pub fn service(&self) -> &Service {
         &self.snapshot.table.services[self.service]
@@ -106,6 +123,25 @@ impl Place {
     pub fn retried(&self, worker: usize) {
         self.tally(worker).retries.add(1);
     }
+
+    /// What failed here was answered by the active pool.
+    pub fn rescued(&self, worker: usize) {
+        self.tally(worker).rescued.add(1);
+        self.cell(worker).rescued();
+    }
+
+    /// What failed here would have been, but for this reason.
+    pub fn unrescued(&self, worker: usize, refused: Refused) {
+        self.tally(worker).unrescued[refused as usize].add(1);
+    }
+
+    /// When an attempt that was dispatched, or last moved, at `moment` is given up without a response head, and when it
+    /// counts as bad.
+    fn head_by(&self, moment: Micros) -> (Micros, Micros) {
+        let head = self.timeouts().head;
+        let by = |limit: Option<Duration>| limit.map_or(Micros(u64::MAX), |limit| moment.after(limit));
+        (moment.after(head).min(by(self.patience.cut)), by(self.patience.bad))
+    }
 }
 
 /// The attempts in flight on one worker.
@@ -121,6 +157,8 @@ struct Entry {
     dispatched: Micros,
     /// When the attempt is given up in its present phase.
     deadline: Micros,
+    /// When it counts as bad, if there is no response head by then.
+    bad_from: Micros,
     /// When it is given up whatever its phase.
     last_call: Micros,
     phase: Phase,
@@ -152,6 +190,8 @@ enum Phase {
     Head,
     /// The response streams since then.
     Body(Micros),
+    /// The response waits for whether another attempt brings a better one.
+    Resting,
     /// A tunnel, which watches itself.
     Tunnel,
 }
@@ -218,12 +258,15 @@ impl Entry {
             self.trials.excuse();
         }
         match self.phase {
-            Phase::Tunnel => return,
-            Phase::Head if uploaded => self.deadline = now.after(self.place.timeouts().head),
+            Phase::Tunnel | Phase::Resting => return,
+            Phase::Head if uploaded => (self.deadline, self.bad_from) = self.place.head_by(now),
             Phase::Head => {
                 let age = now.since(self.dispatched);
                 self.mark(worker, age, true);
                 self.trials.waits(&self.place, &self.endpoint, worker, now, age);
+                if now > self.bad_from {
+                    self.settle(worker, true);
+                }
             }
             Phase::Body(since) => {
                 if std::mem::take(&mut self.moved) || uploaded {
@@ -330,7 +373,8 @@ impl Attempt {
     ) -> Attempt {
         let now = clock::now();
         let service = place.service();
-        let Timeouts { head, request, idle, .. } = place.timeouts();
+        let Timeouts { request, idle, .. } = place.timeouts();
+        let (deadline, bad_from) = place.head_by(now);
         let last_call = request.map_or(Micros(u64::MAX), |limit| now.after(limit));
         // Whether latency counts is settled here, not by how the request turns out.
         let marked = if place.judged && service.book.marks().is_some() { 0 } else { ALL_MARKED };
@@ -344,7 +388,8 @@ impl Attempt {
             trials,
             upload: Upload { pace: Pace::begin(now.0), ..Upload::default() },
             dispatched: now,
-            deadline: now.after(head),
+            deadline,
+            bad_from,
             last_call,
             phase: Phase::Head,
             idle,
@@ -385,6 +430,20 @@ impl Attempt {
             entry.marked = ALL_MARKED;
             entry.phase = Phase::Body(now);
             entry.kind = kind;
+            entry.deadline = now.after(entry.idle);
+        });
+    }
+
+    /// The response waits: its client is not the one to be waited for, nor is its upstream.
+    pub fn rests(&self) {
+        self.with(|entry| entry.phase = Phase::Resting);
+    }
+
+    /// The response goes down after all.
+    pub fn resumes(&self) {
+        let now = clock::now();
+        self.with(|entry| {
+            entry.phase = Phase::Body(now);
             entry.deadline = now.after(entry.idle);
         });
     }

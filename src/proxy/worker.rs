@@ -18,7 +18,6 @@ use tokio::sync::Notify;
 use crate::bridge::table::{Plane, Table, WorkerTally};
 use crate::clock::{self, Micros};
 use crate::domain::farewell::Pace;
-use crate::domain::retry::Budget;
 use crate::proxy::access::AccessBuffer;
 use crate::proxy::buffer::Buffers;
 use crate::proxy::connection::Client;
@@ -62,8 +61,6 @@ pub struct Worker {
     pub connections: Connections,
     /// Open client connections.
     clients: RefCell<Slab<Seat>>,
-    /// Retries it may still make.
-    pub budget: RefCell<Budget>,
     /// Finished requests on their way to the access log; `None` when it is off.
     pub access: Option<AccessBuffer>,
     snapshot: RefCell<Rc<Snapshot>>,
@@ -191,7 +188,6 @@ impl Worker {
             names: Names::default(),
             connections: Connections::default(),
             clients: RefCell::default(),
-            budget: RefCell::default(),
             access: start.access.clone(),
             snapshot: RefCell::new(Rc::new(Snapshot { table: Arc::new(Table::empty()) })),
             random: Cell::new(fastrand::u64(..) | 1),

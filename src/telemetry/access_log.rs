@@ -40,8 +40,12 @@ pub struct Entry {
     pub service: Option<String>,
     /// The pool it was last sent to.
     pub pool: Option<String>,
-    /// Why that pool: `split`, `override:NAME`, or `diverted` from another whose breaker is open.
+    /// Why that pool: `split`, `override:NAME`, `rescue`, or `diverted` from another whose breaker is open.
     pub reason: Option<String>,
+    /// The pool that failed it, if the active one answered instead.
+    pub rescued_from: Option<String>,
+    /// How many attempts it took.
+    pub attempts: u32,
     /// The endpoint it was last sent to.
     pub endpoint: Option<String>,
     /// From the head's arrival to the last byte handed over, in microseconds.

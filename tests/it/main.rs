@@ -24,6 +24,8 @@ mod limits;
 mod listener;
 mod malformed;
 mod reload;
+mod rescue;
+mod retries;
 mod rollout;
 mod room;
 mod routes;

@@ -19,6 +19,8 @@ fn pool(name: &str, share: &str) -> PoolStatus {
         responses: counts([("1xx", 0), ("2xx", 0), ("3xx", 0), ("4xx", 0), ("5xx", 0)]),
         failures: counts([("no_endpoint", 0), ("connect", 0), ("reset", 0), ("timeout", 0), ("truncated", 0)]),
         retries: 0,
+        rescued: 0,
+        rescue_refused: counts([("method", 0), ("body", 0), ("budget", 0), ("baseline", 0)]),
         p50_us: None,
         p99_us: None,
         panics: false,
@@ -72,6 +74,7 @@ fn busy() -> ServiceStatus {
     green.share = "5%".to_owned();
     green.responses = counts([("2xx", 6_400), ("5xx", 21)]);
     green.failures = counts([("connect", 2), ("timeout", 1)]);
+    green.rescued = 19;
     (green.p50_us, green.p99_us) = (Some(1_250), Some(2_500_000));
     green.endpoints =
         vec![endpoint("http://10.0.0.21:8080", "unhealthy"), endpoint("http://10.0.0.22:8080", "unknown")];
@@ -100,9 +103,9 @@ fn busy() -> ServiceStatus {
 fn a_service_at_work() {
     let expected = "\
 shop: active blue, epoch 42
-  POOL   SHARE  IN-FLIGHT     2XX  4XX  5XX  FAILED    P50    P99  HEALTHY
-  blue     95%         12  123456   78    3       0  850us   12ms      1/1  active
-  green     5%          0    6400    0   21       3  1.2ms  2.50s      1/3
+  POOL   SHARE  IN-FLIGHT     2XX  4XX  5XX  FAILED  RESCUED    P50    P99  HEALTHY
+  blue     95%         12  123456   78    3       0        0  850us   12ms      1/1  active
+  green     5%          0    6400    0   21       3       19  1.2ms  2.50s      1/3
   unhealthy  http://10.0.0.21:8080 of green
   wrong version, ejected  http://10.0.0.23:8080 of green: reports v1, pool is v2; 5 gateway failures in a row, out for 10s
   priority   0: 70%, 1: 30% of green
@@ -139,14 +142,14 @@ fn services_at_rest_stand_one_below_the_other() {
     other.pools[1].rolled_back = true;
     let expected = "\
 shop: active blue, epoch 3
-  POOL   SHARE  IN-FLIGHT  2XX  4XX  5XX  FAILED  P50  P99  HEALTHY
-  blue    100%          0    0    0    0       0    -    -      1/1  active
-  green     0%          0    0    0    0       0    -    -      1/1
+  POOL   SHARE  IN-FLIGHT  2XX  4XX  5XX  FAILED  RESCUED  P50  P99  HEALTHY
+  blue    100%          0    0    0    0       0        0    -    -      1/1  active
+  green     0%          0    0    0    0       0        0    -    -      1/1
 
 api: active blue, epoch 3
-  POOL   SHARE  IN-FLIGHT  2XX  4XX  5XX  FAILED  P50  P99  HEALTHY
-  blue    100%          0    0    0    0       0    -    -      1/1  active
-  green     0%          0    0    0    0       0    -    -      1/1  rolled back
+  POOL   SHARE  IN-FLIGHT  2XX  4XX  5XX  FAILED  RESCUED  P50  P99  HEALTHY
+  blue    100%          0    0    0    0       0        0    -    -      1/1  active
+  green     0%          0    0    0    0       0        0    -    -      1/1  rolled back
 ";
     assert_eq!(text::services(&Services { services: vec![service(), other] }), expected);
     assert_eq!(text::services(&Services { services: vec![] }), "");

@@ -1,7 +1,7 @@
 //! The reference file: complete, true to the defaults, and read key by key.
 
 use super::*;
-use crate::config::{balance, breaker, edge, ejection, health, limits, listener, tls};
+use crate::config::{balance, breaker, edge, ejection, health, limits, listener, retry, tls};
 
 /// Every section of the format, by its keys.
 const SECTIONS: &[&[&str]] = &[
@@ -34,7 +34,11 @@ const SECTIONS: &[&[&str]] = &[
     ejection::LATENCY,
     service::TIMEOUTS,
     service::CONNECTIONS,
-    service::RETRY,
+    retry::RETRY,
+    retry::BACKOFF,
+    retry::BUDGET,
+    retry::RESCUE,
+    retry::ROUTE_RETRY,
     breaker::BREAKER,
     breaker::ENDPOINT_BREAKER,
     breaker::SLOW,

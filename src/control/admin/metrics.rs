@@ -5,6 +5,7 @@
 //!
 //! Invariant: every family comes from `telemetry::names`, and its series differ in their labels.
 
+mod attempts;
 mod balance;
 mod breakers;
 mod endpoints;
@@ -74,6 +75,7 @@ pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
     families.extend(workers(plane));
     families.extend(tls(plane, &table));
     families.extend(pools(&table));
+    families.extend(attempts::families(&table));
     families.extend(services(&table, facts));
     families.extend(balance::families(&table));
     families.extend(endpoints::families(&table));

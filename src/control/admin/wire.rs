@@ -88,6 +88,12 @@ pub struct PoolStatus {
     pub failures: Ordered<u64>,
     /// Further attempts.
     pub retries: u64,
+    /// Its failures that the active pool answered instead.
+    #[serde(default)]
+    pub rescued: u64,
+    /// Those that it would have, by why it did not: `method`, `body`, `budget`, `baseline`.
+    #[serde(default)]
+    pub rescue_refused: Ordered<u64>,
     /// Median of dispatch to response head, in microseconds.
     pub p50_us: Option<u64>,
     /// 99th percentile of the same.

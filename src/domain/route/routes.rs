@@ -30,6 +30,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Protocols that a client may switch to, in lower case.
     pub upgrades: Vec<String>,
+    /// Its requests may be sent twice, whatever their methods: who is behind it tells repetitions apart.
+    pub repeats: bool,
 }
 
 impl Route {
@@ -44,6 +46,7 @@ impl Route {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             upgrades: vec!["websocket".to_owned()],
+            repeats: false,
         }
     }
 

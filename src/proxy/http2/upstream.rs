@@ -282,11 +282,11 @@ impl Exchange {
         let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
         let left_behind = error.is_remote() && error.is_go_away();
         self.is_stale = (error.is_io() || left_behind) && self.seat.is_proven();
-        match self.is_spent {
+        match () {
             // Not processed (RFC 9113 section 8.7), or never sent.
-            false if is_lost || refused || left_behind => Broken::Unsent,
-            _ if error.is_library() => Broken::Upstream(Failure::Malformed),
-            _ => Broken::Upstream(Failure::Reset),
+            () if is_lost || refused || left_behind => Broken::Unsent,
+            () if error.is_library() => Broken::Upstream(Failure::Malformed),
+            () => Broken::Upstream(Failure::Reset),
         }
     }
 

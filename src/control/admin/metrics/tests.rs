@@ -7,10 +7,12 @@ use super::*;
 use crate::bridge::balancer::Balancer;
 use crate::bridge::endpoint::{Endpoint, Health};
 use crate::bridge::observations::Book;
+use crate::bridge::purse::Purse;
 use crate::bridge::room::Room;
 use crate::bridge::table::{Listener, Pool};
 use crate::bridge::tls::Server;
 use crate::config::settings::{self, tls::desk::Desk};
+use crate::domain::rescue::Refused;
 use crate::domain::split::{Share, Slot};
 
 fn address(port: u16) -> settings::Address {
@@ -62,6 +64,7 @@ fn plane() -> Plane {
         split: vec![slot(9_000), slot(1_000)],
         pools: pools.collect(),
         book: Arc::new(Book::new(4, 0, 2, 2, None)),
+        purse: Arc::new(Purse::new(2)),
         settings,
     };
     let plane = Plane::new(2);
@@ -106,6 +109,8 @@ fn known_counters_come_out_as_exact_lines() {
     green.of(1).classes[4].add(2);
     green.of(0).failures[3].add(1);
     green.of(0).retries.add(6);
+    green.of(0).rescued.add(5);
+    green.of(1).unrescued[Refused::Budget as usize].add(2);
     green.of(1).in_flight.add(9);
     green.of(0).took(400);
     green.of(1).took(70_000_000);
@@ -155,6 +160,9 @@ fn known_counters_come_out_as_exact_lines() {
         "teal_pool_failures_total{service=\"shop\",pool=\"green\",kind=\"timeout\"} 1",
         "teal_pool_failures_total{service=\"shop\",pool=\"green\",kind=\"connect\"} 0",
         "teal_pool_retries_total{service=\"shop\",pool=\"green\"} 6",
+        "teal_pool_rescued_total{service=\"shop\",pool=\"green\"} 5",
+        "teal_pool_rescue_refused_total{service=\"shop\",pool=\"green\",reason=\"budget\"} 2",
+        "teal_service_retries_in_flight{service=\"shop\"} 0",
         "teal_pool_in_flight{service=\"shop\",pool=\"green\"} 9",
         "# TYPE teal_pool_latency_seconds histogram",
         "teal_pool_latency_seconds_bucket{service=\"shop\",pool=\"green\",le=\"0.0005\"} 1",

@@ -11,6 +11,7 @@ use crate::control::admin::wire::{
 };
 use crate::control::{command, events, state};
 use crate::domain::outcome::Failure;
+use crate::domain::rescue::Refused;
 use crate::domain::rollout::machine::{self, Cause, End, Phase};
 use crate::domain::rollout::plan;
 
@@ -45,6 +46,8 @@ impl From<command::PoolStatus> for PoolStatus {
             responses: named(CLASSES, pool.responses),
             failures: named(Failure::ALL.map(Failure::name), pool.failures),
             retries: pool.retries,
+            rescued: pool.rescued,
+            rescue_refused: named(Refused::ALL.map(Refused::name), pool.unrescued),
             p50_us: pool.p50_us,
             p99_us: pool.p99_us,
             panics: pool.panics,
