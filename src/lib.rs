@@ -47,7 +47,8 @@
 //! 7. [`proxy::forwarder`]: takes a connection from [`proxy::upstream`] or opens one. Then, without yielding, it asks
 //!    the current table again whether the pool may still get requests, books the attempt, and writes the head. If the
 //!    table says no, the request goes back to step 5. [`proxy::hop`] says which fields go up and down.
-//! 8. A setback goes round again if [`domain::retry`] allows it: nothing can be done twice, and the budget has room.
+//! 8. A setback, or an answer that is not good enough, goes round again if [`domain::retry`] says so: a canary's failure to
+//!    the active pool ([`domain::rescue`]), another to another endpoint. Nothing is done twice, and budgets have room.
 //! 9. [`proxy::exchange`]: request and answer stream in the client's own task; a cut upstream response ends as an error.
 //! 10. [`proxy::recorder`]: counts the attempt in the book of the weight epoch it was dispatched under, into the
 //!     worker's own cells ([`bridge::observations`]). One failure in a row too many takes the endpoint out before the next
@@ -132,6 +133,7 @@
 //! | [`bridge::counters`] | counters with one writer each |
 //! | [`bridge::streams`] | long streams: WebSockets, events, gRPC, with their age |
 //! | [`bridge::tls`] | TLS ready for use, both sides; who a client proved to be; how handshakes ended |
+//! | [`bridge::purse`] | what a service may spend on further attempts, over all workers |
 //! | [`bridge::room`] | how many requests and connections a pool has, and who waits |
 //! | [`bridge::roster`] | which worker has taken up which version |
 //! | [`cli`] | the command line, one file per verb |
@@ -160,6 +162,7 @@
 //! | [`domain::analysis`] | the comparator, its findings and approvals |
 //! | [`domain::balance`] | which endpoint of a pool: policies, weights, priorities, panic, slow start |
 //! | [`domain::breaker`] | when a breaker opens, tries and closes |
+//! | [`domain::budget`] | further attempts as a share of requests |
 //! | [`domain::drain`] | what is out of use by an order, and how such an order ends |
 //! | [`domain::farewell`] | how fast clients are told to go when a process ends |
 //! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
@@ -170,6 +173,7 @@
 //! | [`domain::outlier`] | which endpoints their own results take out, and for how long |
 //! | [`domain::placement`] | which worker takes a fresh connection |
 //! | [`domain::proxy_protocol`] | the PROXY protocol, read and written |
+//! | [`domain::rescue`] | what failed on a canary and the active pool may answer |
 //! | [`domain::retry`] | what may be sent again, and how often |
 //! | [`domain::rollout`] | plan and state machine |
 //! | [`domain::route`] | hosts, paths, routes (rewrites, redirects, header edits), overrides |
@@ -199,6 +203,9 @@
 //!    units. Openings past `rollback_after` roll back by rule, outside the judge's guarantee.
 //! 8. **Split.** Weighted rendezvous hashing, salted per rollout: raising one share moves keys only towards it. A sticky
 //!    cookie holds an id, never a pool. Overrides avoid a pool that was rolled back, unless they insist.
+//! 9. **Rescue** is decided by the head of the canary's answer, or by its lack: what comes after is charged, not rescued.
+//!    A canary that may be rescued is waited for only so long, and who takes longer counts as failed in every pool: else
+//!    the judge would compare limits. Safe methods by default; bodies that fit are kept, longer ones pass as ever.
 //! 10. **One exchange drives both ways.** Upload and download of a request run in the client's own task. HTTP/1.1 is our
 //!     own wire path on both sides, HTTP/2 is the `h2` crate's; both meet in one neutral head and one set of rules.
 //! 11. **Uneven workers.** Whoever accepts a connection compares what the workers carry, busy connections first, and
@@ -211,14 +218,14 @@
 //! 15. **Upgrade.** The store has one process. The old one hands over sockets and state, in this order, and only drains;
 //!     at any time at most one of them has the state open, and at least one accepts.
 //! 18. **Reuse and retry.** A request that met a dead idle connection goes out again on another. Otherwise one retry by
-//!     default, only of what cannot happen twice, within a budget of a tenth of the requests.
+//!     default, only of what cannot happen twice, within a budget of a tenth of the requests. An answer is kept until
+//!     another attempt has brought one.
 //! 19. **Tick.** The judge looks every 100 ms; a rollback is published within a tick of the deciding answer.
 //! 20. **A bad instance is not a bad release.** What takes an endpoint out by its results is what another instance of the
 //!     same release can do better: by default only failures to answer at all. A share of a pool is the most that may be
 //!     out, never all: a pool whose endpoints all fail is the judge's case.
 //!
-//! The numbers between belong to what is not there yet: 9 rescue, 14 audit chain,
-//! 16 point of no return, 17 fleet.
+//! The numbers between belong to what is not there yet: 14 audit chain, 16 point of no return, 17 fleet.
 //!
 //! # Invariants
 //!
@@ -250,6 +257,8 @@
 //! - *version*: counts tables. *epoch*: counts a service's splits. *book*: the observations of one epoch.
 //! - *mark*: a latency against which requests are counted. *unit*: one judged request, good or bad.
 //! - *analysis* compares; *finding*: proof of worse; *approval*: proof of not worse; *evidence*: how far a proof is.
+//! - *retry*: another attempt by the same split. *rescue*: one at the active pool, of what failed on a canary. *replay*: what
+//!   was kept of a body for either. *purse*: what both may cost.
 //! - *guard*: what a finding leads to: rollback, hold, observe or off.
 //! - *breaker*: open means that requests are blocked. *trial*: a real request let through to see. *diverted*: sent to the
 //!   active pool because the breaker of its own is open. *cool-down*: how long it stays open.
@@ -258,8 +267,8 @@
 //!
 //! # Not there yet
 //!
-//! Deliberately, and named so that nobody looks for it: TLS of the admin API; HTTP/3; rescue (a failed canary request
-//! answered by the baseline); absolute objectives and strata in the analysis; gates, hooks, warm-up and a point of no return in
+//! Deliberately, and named so that nobody looks for it: TLS of the admin API; HTTP/3; absolute objectives and strata in
+//! the analysis; gates, hooks, warm-up and a point of no return in
 //! plans; stickiness beyond the cookie and the keyed split; endpoint discovery beyond names that are resolved again;
 //! edits of definitions by API; an audit chain; the dashboard; a fleet.
 

@@ -37,6 +37,6 @@ fn a_green_that_crashes_is_rolled_back_with_the_reason() {
     assert!(summary.reason.starts_with("step 2 of 3: analysis at 50%: green is worse: errors: green "), "{summary:?}");
     assert!(summary.detection_ms.is_some() && summary.swap_ms.is_some(), "{summary:?}");
     assert!(summary.bad_on_green_until_detection >= 3, "{summary:?}");
-    // What the crash cost stays a small part: after the swap nobody meets green any more.
-    assert!((1..summary.requests / 5).contains(&summary.user_visible_errors), "{summary:?}");
+    // What was not on its way when green died is rescued; after the swap nobody meets green any more.
+    assert!(summary.rescued >= 3 && summary.user_visible_errors < summary.requests / 5, "{summary:?}");
 }

@@ -8,6 +8,7 @@ use teal::bridge::balancer::{Ask, Balancer};
 use teal::bridge::counters::PerWorker;
 use teal::bridge::endpoint::Endpoint;
 use teal::bridge::observations::Book;
+use teal::bridge::purse::Purse;
 use teal::bridge::table::{Pool, Service};
 use teal::config::settings::{self, Address};
 use teal::domain::balance::{Balance, Factor, Hashing, Key, Policy, Rank};
@@ -140,6 +141,7 @@ fn service(rules: usize) -> Service {
         split: names.iter().map(|name| Slot { seed: split::seed(name, 1), share }).collect(),
         pools: names.iter().map(pool).collect(),
         book: Arc::new(Book::new(1, 0, 2, 1, None)),
+        purse: Arc::new(Purse::new(1)),
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Outcome {
     pub broken: Option<Micros>,
     /// First attempts at green that had failed by the decision (or by the end without one).
     pub failed_attempts: u64,
+    /// Failures of green that blue answered instead.
+    pub rescued: u64,
 }
 
 /// Where the lines go.
@@ -116,6 +118,7 @@ impl<'a> Director<'a> {
             swap: None,
             broken: None,
             failed_attempts: 0,
+            rescued: 0,
         };
         let sampler = Sampler::default();
         Director {
@@ -262,6 +265,7 @@ impl<'a> Director<'a> {
             self.outcome.took = clock::now().since(*began);
             self.outcome.reason = self.place(&status);
         }
+        self.outcome.rescued = status.pools.iter().map(|pool| pool.rescued).sum();
         let view = self.look(&status);
         self.show(&view);
         Ok(self.outcome)

@@ -123,6 +123,7 @@ fn summarise(fail: Option<Fail>, stage: Stage, outcome: Outcome) -> Summary {
         mode: fail.map_or("healthy", Fail::name),
         requests: answered,
         user_visible_errors: errors,
+        rescued: outcome.rescued,
         green_requests,
         bad_on_green_until_detection: bad,
         detection_ms: detection,

@@ -85,6 +85,7 @@ impl Sampler {
             why: told.why,
             pools,
             users: (answered, errors),
+            rescued: status.pools.iter().map(|pool| pool.rescued).sum(),
             last_error,
             judge: status.judge.as_ref().map(|judge| JudgeView {
                 evidence: judge.evidence,

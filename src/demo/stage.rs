@@ -17,6 +17,7 @@ use crate::config::settings::{
 use crate::demo::load::{Counts, Load};
 use crate::demo::upstream::Upstreams;
 use crate::domain::analysis::Policy;
+use crate::domain::rescue;
 use crate::domain::rollout::plan::{OnInconclusive, Plan, Step};
 use crate::domain::split::Share;
 
@@ -91,6 +92,8 @@ fn settings(upstreams: &Upstreams, admin: SocketAddr) -> Settings {
     let service = Service {
         // Hung users get their 504 while the demo still runs. Ten times what the slowest healthy answer takes.
         timeouts: Timeouts { head: Duration::from_secs(3), ..Timeouts::default() },
+        // Users of a green that hangs are not left to wait for it: twenty times what the slowest healthy answer takes.
+        rescue: Some(rescue::Policy { after: Duration::from_secs(1), ..rescue::Policy::default() }),
         // A busy machine must not look like a dead endpoint.
         health: Health { timeout: Duration::from_secs(2), ..Health::default() },
         analysis: policy(),

@@ -44,6 +44,8 @@ pub struct Summary {
     pub requests: u64,
     /// Those that got no whole 2xx answer.
     pub user_visible_errors: u64,
+    /// Failures of green that blue answered instead.
+    pub rescued: u64,
     /// Requests that reached green.
     pub green_requests: u64,
     /// Requests that green served badly up to the decision to roll back (or to the end, without one).
@@ -88,7 +90,8 @@ impl Summary {
         let rate = format!("{:.0} a second, p50 {p50}, p99 {p99}", self.rps);
         lines.push(pair("requests", &format!("{}, {rate}", grouped(self.requests))));
         lines.push(pair("on green", &grouped(self.green_requests)));
-        lines.push(pair("users saw", &format!("{} errors", grouped(self.user_visible_errors))));
+        let (errors, rescued) = (grouped(self.user_visible_errors), grouped(self.rescued));
+        lines.push(pair("users felt", &format!("{errors} errors, {rescued} rescued by blue")));
         lines.join("\n") + "\n"
     }
 }
@@ -111,7 +114,8 @@ mod tests {
             verdict: Verdict::RolledBack,
             mode: "errors",
             requests: 12_345,
-            user_visible_errors: 9,
+            user_visible_errors: 2,
+            rescued: 7,
             green_requests: 678,
             bad_on_green_until_detection: 8,
             detection_ms: Some(301.5),
@@ -126,10 +130,11 @@ mod tests {
 
     #[test]
     fn scripts_find_every_field() {
-        let expected = r#"{"verdict":"rolled_back","mode":"errors","requests":12345,"user_visible_errors":9,"#
-            .to_owned()
-            + r#""green_requests":678,"bad_on_green_until_detection":8,"detection_ms":301.5,"swap_ms":0.31,"#
-            + r#""rollout_seconds":10.25,"reason":"green is worse","p50_ms":12.9,"p99_ms":null,"rps":1199.5}"#;
+        let expected =
+            r#"{"verdict":"rolled_back","mode":"errors","requests":12345,"user_visible_errors":2,"rescued":7,"#
+                .to_owned()
+                + r#""green_requests":678,"bad_on_green_until_detection":8,"detection_ms":301.5,"swap_ms":0.31,"#
+                + r#""rollout_seconds":10.25,"reason":"green is worse","p50_ms":12.9,"p99_ms":null,"rps":1199.5}"#;
         assert_eq!(rolled_back().json(), expected);
     }
 
@@ -141,7 +146,7 @@ mod tests {
   swapped    in 0.31 ms, every worker
   requests   12,345, 1200 a second, p50 12.9 ms, p99 -
   on green   678
-  users saw  9 errors
+  users felt 2 errors, 7 rescued by blue
 ";
         assert_eq!(rolled_back().text(), expected);
         let promoted = Summary { verdict: Verdict::Promoted, detection_ms: None, swap_ms: None, ..rolled_back() };

@@ -32,6 +32,8 @@ pub struct View {
     pub pools: Vec<PoolView>,
     /// Requests that users had answered, and errors they saw.
     pub users: (u64, u64),
+    /// Failures of one pool that the other answered instead.
+    pub rescued: u64,
     /// What was wrong with the last of these errors.
     pub last_error: Option<String>,
     /// What the judge sees, while both pools have traffic.
@@ -134,7 +136,9 @@ pub fn status_line(view: &View) -> String {
     });
     let (answered, errors) = view.users;
     let last = last_error(view);
-    format!("{pools}; users: {} answered, {} errors{last}{judge}", grouped(answered), grouped(errors))
+    let rescued = grouped(view.rescued);
+    let (answered, errors) = (grouped(answered), grouped(errors));
+    format!("{pools}; users: {answered} answered, {errors} errors, {rescued} rescued{last}{judge}")
 }
 
 /// A time since the start and what happened then, for the plain form.
@@ -192,6 +196,7 @@ fn users(view: &View) -> Line {
     vec![
         (Paint::Plain, format!(" {:<10}{} answered, ", "users", grouped(answered))),
         (alarm(errors), format!("{} errors seen", grouped(errors))),
+        (Paint::Plain, format!(", {} rescued", grouped(view.rescued))),
         (Paint::Dim, last_error(view)),
     ]
 }

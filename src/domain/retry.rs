@@ -134,7 +134,7 @@ impl Backoff {
     pub fn wait(self, tries: u32, random: u64) -> Duration {
         let bound = self.base.saturating_mul(1 << tries.min(16)).min(self.max);
         let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
-        Duration::from_micros((u128::from(random) * (u128::from(micros) + 1) >> 64) as u64)
+        Duration::from_micros(((u128::from(random) * (u128::from(micros) + 1)) >> 64) as u64)
     }
 }
 

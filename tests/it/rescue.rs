@@ -61,8 +61,9 @@ fn users_of_a_canary_that_fails_are_answered_by_the_baseline_and_it_is_charged()
         assert_eq!((now.rescued, green.count()), (failed, failed));
         assert_eq!(blue.count(), 100);
         teal.until("the judge has seen each of them, and no good one", || {
-            let judge = teal.shop_now().judge.unwrap();
-            judge.canary_units == (failed, failed) && judge.baseline_units == (100 - failed, 0)
+            teal.shop_now().judge.is_some_and(|judge| {
+                judge.canary_units == (failed, failed) && judge.baseline_units == (100 - failed, 0)
+            })
         });
     }
 }
@@ -75,7 +76,11 @@ fn the_rollback_still_happens_and_nobody_saw_an_error() {
         _ => Act::Answer(ok("green")),
     });
     let blue = Upstream::plain("blue");
-    let teal = Teal::shop(&blue, &green, "health: off\nanalysis: { alpha: 1%, tolerate: { latency: 300% } }");
+    let teal = Teal::shop(
+        &blue,
+        &green,
+        "health: off\nanalysis: { alpha: 1%, tolerate: { latency: 300% }, approve: { latency: 1000% } }",
+    );
     let load = Load::start(teal.address, 3);
     teal.weigh(50).unwrap();
     teal.until("the judge rolls back", || teal.split().0 == 0.0);
@@ -97,10 +102,10 @@ fn an_answer_says_where_it_failed_if_it_is_to_and_so_do_log_and_metrics() {
     let mut client = teal.client();
     let rescued = (0..20).filter(|_| client.get("/", "").header("x-teal-rescued") == Some("green")).count();
     assert!(rescued > 0);
-    let metrics = teal.admin().get("/metrics", "").body;
+    let metrics = teal.admin().get_from("localhost", "/metrics", "").body;
     let line = format!("teal_pool_rescued_total{{service=\"shop\",pool=\"green\"}} {rescued}\n");
     assert!(metrics.contains(&line), "{metrics}");
-    let status = teal.admin().get("/v1/services/shop", "").body;
+    let status = teal.admin().get_from("localhost", "/v1/services/shop/status", "").body;
     assert!(status.contains(&format!("\"rescued\":{rescued},")), "{status}");
     drop((client, teal));
     let lines = std::fs::read_to_string(&log).unwrap();
@@ -160,9 +165,10 @@ fn a_baseline_as_slow_as_that_counts_as_failed_too() {
     let mut client = teal.client();
     assert!((0..8).all(|_| client.get("/", "").body == "late"), "the baseline has its time");
     teal.until("both look the same to the judge", || {
-        let judge = teal.shop_now().judge.unwrap();
-        let (canary, baseline) = (judge.canary_units, judge.baseline_units);
-        canary.0 + baseline.0 == 8 && canary.0 == canary.1 && baseline.0 == baseline.1
+        teal.shop_now().judge.is_some_and(|judge| {
+            let (canary, baseline) = (judge.canary_units, judge.baseline_units);
+            canary.0 + baseline.0 == 8 && canary.0 == canary.1 && baseline.0 == baseline.1
+        })
     });
     // What could not be rescued is not cut short.
     assert!((0..8).all(|_| client.post("/", "once").body == "late"));

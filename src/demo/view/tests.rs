@@ -16,6 +16,7 @@ fn view() -> View {
         place: "step 4 of 7: analysis at 25%".to_owned(),
         pools: vec![pool("blue", 75, 901.6, Some(45_056), 0, 12), pool("green", 25, 298.2, Some(44_032), 0, 4)],
         users: (15_123, 0),
+        rescued: 0,
         last_error: None,
         judge: Some(JudgeView {
             evidence: 1.4,
@@ -35,6 +36,7 @@ fn broken() -> View {
         mode: Some(Fail::Errors),
         pools: vec![pool("blue", 100, 1_201.0, Some(45_056), 0, 12), pool("green", 0, 0.0, None, 8, 0)],
         users: (15_901, 8),
+        rescued: 3,
         last_error: Some("500 Internal Server Error".to_owned()),
         judge: None,
         why: Some("step 4 of 7: analysis at 25%: green is worse: errors: green 7 of 756 (0.93 %), blue 0 of 7,392 (0 %); evidence 246 against 100 needed".to_owned()),
@@ -55,7 +57,7 @@ fn a_healthy_rollout_in_the_middle() {
  pool      share    req/s        p50        p99   errors   in flight
  blue        75%      902    12.8 ms    45.1 ms        0          12
  green       25%      298    12.8 ms    44.0 ms        0           4
- users     15,123 answered, 0 errors seen
+ users     15,123 answered, 0 errors seen, 0 rescued
 
  judge     ███░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░  evidence 1.4 of 100
            green is shown to be no worse than blue
@@ -82,7 +84,7 @@ fn a_rollback_on_a_narrow_terminal() {
  pool      share    req/s        p50        p99   errors   in flight
  blue       100%    1,201    12.8 ms    45.1 ms        0          12
  green        0%        0          -          -        8           0
- users     15,901 answered, 8 errors seen (last: 500 Internal Server …
+ users     15,901 answered, 8 errors seen, 3 rescued (last: 500 Inter…
 
  why       step 4 of 7: analysis at 25%: green is worse: errors: green
            7 of 756 (0.93 %), blue 0 of 7,392 (0 %); evidence 246
@@ -135,9 +137,9 @@ fn a_pool_with_any_share_is_seen_in_the_bar() {
 
 #[test]
 fn plain_lines_say_the_same() {
-    let healthy = "blue 75% 902/s p99 45.1 ms, green 25% 298/s p99 44.0 ms; users: 15,123 answered, 0 errors; evidence 1.4 of 100";
+    let healthy = "blue 75% 902/s p99 45.1 ms, green 25% 298/s p99 44.0 ms; users: 15,123 answered, 0 errors, 0 rescued; evidence 1.4 of 100";
     assert_eq!(status_line(&view()), healthy);
-    let broken_line = "blue 100% 1201/s p99 45.1 ms, green 0% 0/s; users: 15,901 answered, 8 errors (last: 500 Internal Server Error)";
+    let broken_line = "blue 100% 1201/s p99 45.1 ms, green 0% 0/s; users: 15,901 answered, 8 errors, 3 rescued (last: 500 Internal Server Error)";
     assert_eq!(status_line(&broken()), broken_line);
     assert_eq!(plain_line(Duration::from_millis(12_340), "step", "a sentence"), "  12.3 s  step         a sentence");
 }
