@@ -50,7 +50,6 @@ pub struct Endpoint {
     obstacles: AtomicU32,
     /// Why each obstacle stands, for people; never looked at on a request's path.
     reasons: Mutex<[Option<String>; Obstacle::ALL.len()]>,
-    bad_in_a_row: AtomicU32,
     retired: AtomicBool,
     /// Since when nothing stands against it, in microseconds; or [`ALWAYS`], or [`UNSEEN`].
     eligible_since: AtomicU64,
@@ -188,7 +187,6 @@ impl Endpoint {
             target,
             obstacles: AtomicU32::new(obstacles),
             reasons: Mutex::default(),
-            bad_in_a_row: AtomicU32::new(0),
             health: AtomicU8::new(Health::Unknown as u8),
             retired: AtomicBool::new(false),
             eligible_since: AtomicU64::new(ALWAYS),
@@ -353,7 +351,6 @@ impl Endpoint {
         self.obstruct(Obstacle::Ejected, self.conduct.succeed(&other.conduct));
         let reasons = other.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone();
         *self.reasons.lock().unwrap_or_else(PoisonError::into_inner) = reasons;
-        self.bad_in_a_row.store(other.bad_in_a_row.load(Relaxed), Relaxed);
         self.eligible_since.store(other.eligible_since.load(Relaxed), Relaxed);
         self.breaker.succeed(&other.breaker);
     }
@@ -379,17 +376,6 @@ impl Endpoint {
     /// An attempt of `worker` turned out like this at `now` (microseconds, see [`crate::clock`]).
     pub fn turned_out(&self, worker: usize, now: u64, outcome: Outcome) {
         self.busy.of(worker).learn(outcome, now);
-        if outcome.is_bad() {
-            self.bad_in_a_row.fetch_add(1, Relaxed);
-        } else if self.bad_in_a_row.load(Relaxed) != 0 {
-            // Read first: workers that only ever see good answers do not take the line from each other.
-            self.bad_in_a_row.store(0, Relaxed);
-        }
-    }
-
-    /// Bad outcomes since the last good one, over all workers.
-    pub fn bad_in_a_row(&self) -> u32 {
-        self.bad_in_a_row.load(Relaxed)
     }
 
     /// The count of requests that `worker` has in flight here.
@@ -451,7 +437,6 @@ impl fmt::Display for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::outcome::Failure;
 
     #[test]
     fn every_obstacle_stands_by_itself() {
@@ -468,16 +453,6 @@ mod tests {
         assert!(!endpoint.is_eligible_despite(Obstacle::Ejected) && !endpoint.is_eligible_despite(Obstacle::Unhealthy));
         endpoint.set_health(Health::Healthy);
         assert_eq!(endpoint.obstacles().collect::<Vec<_>>(), [Obstacle::Ejected]);
-    }
-
-    #[test]
-    fn one_good_outcome_ends_a_row_of_bad_ones() {
-        let endpoint = Endpoint::new(1, "http://10.0.0.7:8080".parse().unwrap(), 1);
-        let answered = |status| Outcome::Answered { status, latency: 1 };
-        for (outcome, row) in [(answered(500), 1), (Outcome::Failed(Failure::Reset), 2), (answered(404), 0)] {
-            endpoint.turned_out(0, 0, outcome);
-            assert_eq!(endpoint.bad_in_a_row(), row);
-        }
     }
 
     #[test]

@@ -38,13 +38,18 @@ fn row(endpoint: &Endpoint) -> Vec<String> {
     };
     // That it drains is its state.
     let obstacles: Vec<_> = endpoint.obstacles.iter().filter(|obstacle| *obstacle != "draining").cloned().collect();
+    let words = obstacles.join(", ").replace('_', " ");
+    let against = match &endpoint.reason {
+        Some(reason) => format!("{words}: {reason}"),
+        None => words,
+    };
     vec![
         endpoint.pool.clone(),
         place,
         endpoint.state.replace('_', " "),
         endpoint.in_flight.to_string(),
         endpoint.connections.to_string(),
-        obstacles.join(", "),
+        against,
     ]
 }
 
@@ -60,17 +65,20 @@ mod tests {
             target: Some(target.to_owned()),
             state: state.to_owned(),
             obstacles: obstacles.iter().map(|obstacle| (*obstacle).to_owned()).collect(),
+            reason: obstacles.contains(&"wrong_version").then(|| "reports v1, pool is v2".to_owned()),
             in_flight: 3,
             connections: 12,
         };
         let endpoints = vec![
             endpoint("blue", "http://10.0.0.1:80", "10.0.0.1:80", "in_use", &[]),
             endpoint("green", "http://app:80", "10.0.0.2:80", "draining", &["unhealthy", "draining"]),
+            endpoint("green", "http://10.0.0.3:80", "10.0.0.3:80", "in_use", &["wrong_version"]),
         ];
         let expected = "\
 POOL   ENDPOINT                      STATE     IN-FLIGHT  CONNECTIONS  AGAINST IT
 blue   http://10.0.0.1:80            in use            3           12
-green  http://app:80 at 10.0.0.2:80  draining          3           12  unhealthy\n";
+green  http://app:80 at 10.0.0.2:80  draining          3           12  unhealthy
+green  http://10.0.0.3:80            in use            3           12  wrong version: reports v1, pool is v2\n";
         assert_eq!(text(&Endpoints { service: "shop".to_owned(), endpoints }), expected);
     }
 }

@@ -128,6 +128,8 @@ pub struct EndpointNow {
     pub is_draining: bool,
     /// What stands against giving it requests.
     pub obstacles: Vec<&'static str>,
+    /// Why, in words.
+    pub reason: Option<String>,
     /// Attempts that have not ended.
     pub in_flight: u64,
     /// Connections open to it.

@@ -402,6 +402,7 @@ fn endpoint_now(pool: &Pool, endpoint: &Endpoint) -> EndpointNow {
         target: endpoint.resolved().map(ToString::to_string),
         is_draining: endpoint.is_draining(),
         obstacles: endpoint.obstacles().map(Obstacle::name).collect(),
+        reason: endpoint.reason(),
         in_flight: endpoint.in_flight(),
         connections: endpoint.connections() as u64,
     }

@@ -76,6 +76,9 @@ pub struct Endpoint {
     pub state: String,
     /// What stands against giving it requests: `unresolved`, `unhealthy`, `draining`...
     pub obstacles: Vec<String>,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Requests in flight.
     pub in_flight: u64,
     /// Connections open to it.
@@ -137,6 +140,7 @@ impl From<command::EndpointNow> for Endpoint {
             address: now.address,
             target: now.target,
             obstacles: now.obstacles.into_iter().map(str::to_owned).collect(),
+            reason: now.reason,
             in_flight: now.in_flight,
             connections: now.connections,
         }
