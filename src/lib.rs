@@ -41,6 +41,7 @@
 //!    one, [`domain::split`] draws the pool from the request's key.
 //!    If that pool's breaker is open, a request of the split goes to the active pool; after a cool-down a few real ones
 //!    pass on trial ([`proxy::breaker`], [`domain::breaker`]).
+//!    Where the pool has all it may have, the request waits its turn ([`proxy::queue`], [`bridge::room`]).
 //! 6. [`domain::balance`]: an endpoint of that pool by priority, weight and policy, among those that are eligible: nothing
 //!    stands against them, neither a failed check nor another version nor their own results
 //!    ([`bridge::endpoint::Obstacle`]).

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
+use teal::domain::outcome::Failure;
 use teal::domain::rollout::machine::{Cause, End, Phase};
 
 use super::support::load::Load;
@@ -119,8 +120,16 @@ fn refused_connections_open_a_breaker_too() {
     let teal = half_green(&blue, &green, "{ consecutive: 3, cool_down: 1m }");
     green.crash();
     let mut client = teal.client();
-    let failed = (0..200).filter(|_| client.get("/", "").status != 200).count();
-    assert_eq!((failed, breaker_of(&teal, 1).0), (3, "open"));
+    teal.until("it opens", || {
+        client.get("/", "");
+        breaker_of(&teal, 1).0 == "open"
+    });
+    let now = teal.shop_now().pools.swap_remove(1);
+    // Three were refused, and nobody has knocked since.
+    assert!((0..50).all(|_| client.get("/", "").body == "blue"));
+    let connect = now.failures[Failure::Connect as usize];
+    assert_eq!((connect, teal.shop_now().pools[1].failures[Failure::Connect as usize]), (3, 3));
+    assert_eq!(now.breaker.expect("a breaker").reason, "3 errors in a row");
 }
 
 #[test]
