@@ -102,13 +102,14 @@ fn the_next_priority_takes_over_when_the_first_dies_and_gives_back() {
 }
 
 #[test]
-fn in_panic_ejections_do_not_count_but_failed_checks_do() {
+fn in_panic_own_results_do_not_count_but_orders_do() {
     let upstreams: Vec<_> = ["a", "b", "c"].map(Upstream::plain).into();
     let members: Vec<_> = upstreams.iter().map(|upstream| (upstream, "")).collect();
     let teal = behind(&pool(&members, "round_robin"), "");
     let seen = |name: &str| bodies(&teal, 12).iter().any(|body| body == name);
     let all = endpoints(&teal);
-    all[0].obstruct(Obstacle::Ejected, true);
+    // Not an ejection, which the control plane would take back: it knows of none.
+    all[0].obstruct(Obstacle::BreakerOpen, true);
     assert!(!seen("a") && seen("b") && seen("c"));
     all[1].obstruct(Obstacle::Draining, true);
     assert!(seen("a") && !seen("b") && seen("c"), "one of three is less than half");
