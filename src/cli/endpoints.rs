@@ -6,8 +6,10 @@ use super::output::Output;
 use super::table::{Side, table};
 use crate::control::admin::wire::endpoints::{Endpoint, Endpoints};
 
-const HEADING: [&str; 6] = ["POOL", "ENDPOINT", "STATE", "IN-FLIGHT", "CONNECTIONS", "AGAINST IT"];
-const COLUMNS: [Side; 6] = [Side::Left, Side::Left, Side::Left, Side::Right, Side::Right, Side::Left];
+const HEADING: [&str; 8] =
+    ["POOL", "ENDPOINT", "PRIORITY", "WEIGHT", "STATE", "IN-FLIGHT", "CONNECTIONS", "AGAINST IT"];
+const COLUMNS: [Side; 8] =
+    [Side::Left, Side::Left, Side::Right, Side::Right, Side::Left, Side::Right, Side::Right, Side::Left];
 
 /// What `endpoints` is told.
 #[derive(Debug, clap::Args)]
@@ -46,6 +48,8 @@ fn row(endpoint: &Endpoint) -> Vec<String> {
     vec![
         endpoint.pool.clone(),
         place,
+        endpoint.priority.to_string(),
+        endpoint.weight.to_string(),
         endpoint.state.replace('_', " "),
         endpoint.in_flight.to_string(),
         endpoint.connections.to_string(),
@@ -63,6 +67,8 @@ mod tests {
             pool: pool.to_owned(),
             address: address.to_owned(),
             target: Some(target.to_owned()),
+            weight: 100,
+            priority: 1,
             state: state.to_owned(),
             obstacles: obstacles.iter().map(|obstacle| (*obstacle).to_owned()).collect(),
             reason: obstacles.contains(&"wrong_version").then(|| "reports v1, pool is v2".to_owned()),
@@ -75,10 +81,10 @@ mod tests {
             endpoint("green", "http://10.0.0.3:80", "10.0.0.3:80", "in_use", &["wrong_version"]),
         ];
         let expected = "\
-POOL   ENDPOINT                      STATE     IN-FLIGHT  CONNECTIONS  AGAINST IT
-blue   http://10.0.0.1:80            in use            3           12
-green  http://app:80 at 10.0.0.2:80  draining          3           12  unhealthy
-green  http://10.0.0.3:80            in use            3           12  wrong version: reports v1, pool is v2\n";
+POOL   ENDPOINT                      PRIORITY  WEIGHT  STATE     IN-FLIGHT  CONNECTIONS  AGAINST IT
+blue   http://10.0.0.1:80                   1     100  in use            3           12
+green  http://app:80 at 10.0.0.2:80         1     100  draining          3           12  unhealthy
+green  http://10.0.0.3:80                   1     100  in use            3           12  wrong version: reports v1, pool is v2\n";
         assert_eq!(text(&Endpoints { service: "shop".to_owned(), endpoints }), expected);
     }
 }

@@ -124,6 +124,8 @@ pub struct EndpointNow {
     pub address: String,
     /// Where it was found.
     pub target: Option<String>,
+    /// What it gets beside the others.
+    pub rank: Rank,
     /// It is out of use by an order.
     pub is_draining: bool,
     /// What stands against giving it requests.

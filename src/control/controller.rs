@@ -197,7 +197,8 @@ impl Controller {
             return Err(Refusal::Unknown { kind: "pool", name: name.to_owned(), suggestion });
         }
         let pools = service.pools.iter().filter(|known| pool.is_none_or(|name| known.name == name));
-        Ok(pools.flat_map(|pool| pool.endpoints.iter().map(|endpoint| endpoint_now(pool, endpoint))).collect())
+        let all = pools.flat_map(|pool| pool.endpoints.iter().enumerate().map(move |(at, one)| (pool, at, one)));
+        Ok(all.map(|(pool, at, endpoint)| endpoint_now(pool, at, endpoint)).collect())
     }
 
     /// How many streams of a service have been there for long, and the oldest of them.
@@ -395,11 +396,12 @@ fn endpoint_status(endpoint: &Endpoint, rank: Rank, rules: &settings::Breaker) -
     }
 }
 
-fn endpoint_now(pool: &Pool, endpoint: &Endpoint) -> EndpointNow {
+fn endpoint_now(pool: &Pool, at: usize, endpoint: &Endpoint) -> EndpointNow {
     EndpointNow {
         pool: pool.name.clone(),
         address: endpoint.address.to_string(),
         target: endpoint.resolved().map(ToString::to_string),
+        rank: pool.balancer.rank(at),
         is_draining: endpoint.is_draining(),
         obstacles: endpoint.obstacles().map(Obstacle::name).collect(),
         reason: endpoint.reason(),

@@ -72,6 +72,10 @@ pub struct Endpoint {
     pub address: String,
     /// Where that was found; `null` if it has not been.
     pub target: Option<String>,
+    /// Its weight beside the others of its priority.
+    pub weight: u16,
+    /// Its priority; a lower one is used first.
+    pub priority: u8,
     /// `in_use`, `draining` (out of use, and requests are in flight), `drained`.
     pub state: String,
     /// What stands against giving it requests: `unresolved`, `unhealthy`, `draining`...
@@ -139,6 +143,8 @@ impl From<command::EndpointNow> for Endpoint {
             pool: now.pool,
             address: now.address,
             target: now.target,
+            weight: now.rank.weight,
+            priority: now.rank.priority,
             obstacles: now.obstacles.into_iter().map(str::to_owned).collect(),
             reason: now.reason,
             in_flight: now.in_flight,
