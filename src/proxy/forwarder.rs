@@ -18,7 +18,6 @@ use crate::config::settings::Protocol;
 use crate::domain::outcome::{Failure, Outcome};
 use crate::domain::retry::Trouble;
 use crate::proxy::breaker::{self, Passage};
-use crate::proxy::connection::Client;
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Exchange};
 use crate::proxy::pipeline::{Downstream, Request};
@@ -65,7 +64,7 @@ pub async fn send<D: Downstream>(
     let in_spite = breaker::is_chosen_in_spite(endpoint);
     loop {
         let mut passage = Passage::enter(place, endpoint, in_spite).ok_or(Setback::TableMoved)?;
-        let reached = reach(worker, request, place, endpoint, down.client(), &mut passage).await?;
+        let reached = reach(worker, request, place, endpoint, down, &mut passage).await?;
         let is_current = worker.is_current(&place.snapshot);
         if endpoint.is_draining() || !is_current && (endpoint.is_retired() || !still_allowed(worker, place, assignment))
         {
@@ -117,13 +116,13 @@ pub async fn send<D: Downstream>(
     }
 }
 
-/// A way to the endpoint: at hand, or opened now.
-async fn reach(
+/// A way to the endpoint: at hand, or opened now, as long as the client is there.
+async fn reach<D: Downstream>(
     worker: &Rc<Worker>,
     request: &Request<'_>,
     place: &Place,
     endpoint: &Arc<Endpoint>,
-    client: &Client,
+    down: &mut D,
     passage: &mut Passage,
 ) -> Result<Reached, Setback> {
     let switches = request.switch(place).is_some();
@@ -134,9 +133,18 @@ async fn reach(
         return Ok(reached);
     }
     let most = place.settings().limits.max_requests_per_connection;
-    let dial = Dial::new(endpoint, place.pool(), &place.service().settings, switches, most, client.ends());
+    let dial = Dial::new(endpoint, place.pool(), &place.service().settings, switches, most, down.client().ends());
     // Boxed: it is seldom needed, and every request would be larger by all that TLS takes to begin.
-    Box::pin(dial.reach(worker)).await.map_err(|error| {
+    let mut opening = Box::pin(dial.reach(worker));
+    let waiter = down.waiter();
+    let opened = poll_fn(|cx| {
+        waiter.register(cx.waker());
+        match opening.as_mut().poll(cx) {
+            Poll::Ready(opened) => Poll::Ready(Ok(opened)),
+            Poll::Pending => down.poll_gone(cx).map(|()| Err(Setback::ClientGone)),
+        }
+    });
+    opened.await?.map_err(|error| {
         tracing::debug!(%endpoint, %error, "connect failed");
         let (trouble, failure) = match Unopened::of(&error) {
             Unopened::Failed => {

@@ -109,6 +109,21 @@ fn a_pool_has_no_more_connections_than_it_may_over_all_workers() {
 }
 
 #[test]
+fn who_goes_away_waits_no_longer_for_a_connection() {
+    let (blue, free) = held();
+    let teal = teal(&blue, "limits: { max_connections: 1, max_pending: 10, queue_timeout: 30s }");
+    let mut first = ask(&teal);
+    teal.until("one is in flight", || blue.count() == 1);
+    let gone = ask(&teal);
+    teal.until("one waits", || queue(&teal).0 == 1);
+    gone.reset();
+    teal.until("nobody waits", || queue(&teal).0 == 0);
+    free.store(true, SeqCst);
+    assert_eq!(first.answer().expect("an answer").body, "blue");
+    assert_eq!((blue.count(), blue.connections()), (1, 1));
+}
+
+#[test]
 fn a_connection_carries_as_many_requests_as_it_may() {
     let blue = Upstream::plain("blue");
     let teal = teal(&blue, "limits: { max_requests_per_connection: 3 }");
