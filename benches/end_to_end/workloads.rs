@@ -25,6 +25,8 @@ pub(crate) enum Workload {
     F,
     /// b over HTTP/2 with prior knowledge
     Fb,
+    /// c over HTTP/2 with prior knowledge
+    Fc,
 }
 
 /// How a workload reaches the proxy.
@@ -59,7 +61,7 @@ const BROWSER: [(&str, &str); 11] = [
 
 impl Workload {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Workload; 9] = [
+    pub(crate) const ALL: [Workload; 10] = [
         Workload::A,
         Workload::B,
         Workload::C,
@@ -69,6 +71,7 @@ impl Workload {
         Workload::Ec,
         Workload::F,
         Workload::Fb,
+        Workload::Fc,
     ];
     /// Those that need no other tools than a C compiler.
     pub(crate) const PLAIN: [Workload; 4] = [Workload::A, Workload::B, Workload::C, Workload::D];
@@ -85,6 +88,7 @@ impl Workload {
             Workload::Ec => "ec",
             Workload::F => "f",
             Workload::Fb => "fb",
+            Workload::Fc => "fc",
         }
     }
 
@@ -100,6 +104,7 @@ impl Workload {
             Workload::Ec => "TLS, GET 64 KiB",
             Workload::F => "HTTP/2, GET 128 B",
             Workload::Fb => "HTTP/2, 12+12 headers",
+            Workload::Fc => "HTTP/2, GET 64 KiB",
         }
     }
 
@@ -108,7 +113,7 @@ impl Workload {
         match self {
             Workload::A | Workload::B | Workload::C | Workload::D => Wire::Plain,
             Workload::E | Workload::Eb | Workload::Ec => Wire::Tls,
-            Workload::F | Workload::Fb => Wire::Http2,
+            Workload::F | Workload::Fb | Workload::Fc => Wire::Http2,
         }
     }
 
@@ -116,7 +121,7 @@ impl Workload {
     pub(crate) fn rate(self) -> u32 {
         match self {
             Workload::A | Workload::B => 8_000,
-            Workload::C => 2_000,
+            Workload::C | Workload::Fc => 2_000,
             Workload::D | Workload::E => 6_000,
             Workload::Eb => 5_000,
             Workload::Ec => 1_000,
@@ -129,7 +134,7 @@ impl Workload {
         match self {
             Workload::A | Workload::E | Workload::F => "/s",
             Workload::B | Workload::Eb | Workload::Fb => "/h/products/list?page=2&sort=price",
-            Workload::C | Workload::Ec => "/b",
+            Workload::C | Workload::Ec | Workload::Fc => "/b",
             Workload::D => "/p",
         }
     }

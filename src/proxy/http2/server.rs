@@ -210,7 +210,7 @@ impl Served {
                 None => return Poll::Ready(()),
             };
             let (worker, client, wire) = (Rc::clone(&self.worker), Rc::clone(&self.client), Rc::clone(&self.wire));
-            self.streams.begin(downstream::answer(worker, client, wire, request, respond));
+            self.streams.begin(Box::pin(downstream::answer(worker, client, wire, request, respond)));
         }
         if let Some(abuse) = self.wire.abuse().filter(|_| !self.is_parting) {
             self.count(abuse);

@@ -118,8 +118,9 @@ impl Streams {
         }
     }
 
-    /// Begins a stream, and polls it for the first time. Past [`MOST`] it is dropped.
-    pub fn begin(&mut self, future: impl Future<Output = ()> + 'static) {
+    /// Begins a stream, and polls it for the first time. Past [`MOST`] it is dropped. It comes in its box: handed on by
+    /// value, its kilobytes would be copied once more.
+    pub fn begin(&mut self, future: Pin<Box<dyn Future<Output = ()>>>) {
         let place = self.futures.vacant_key();
         if place >= MOST {
             return;
@@ -127,7 +128,7 @@ impl Streams {
         while self.ropes.len() <= place {
             self.ropes.push(self.bell.rope(self.ropes.len()));
         }
-        self.futures.insert(Box::pin(future));
+        self.futures.insert(future);
         self.poll(place);
     }
 
@@ -216,7 +217,7 @@ mod tests {
     fn a_wake_reaches_the_stream_and_the_task_once() {
         let (task, task_waker, mut streams) = parts();
         let (done, polls, waker) = Default::default();
-        streams.begin(stream(&done, &polls, &waker));
+        streams.begin(Box::pin(stream(&done, &polls, &waker)));
         streams.rest(&task_waker);
         assert_eq!((polls.get(), task.wakes()), (1, 0));
         let stream_waker = waker.take().unwrap();
@@ -250,7 +251,7 @@ mod tests {
         let (_, _, mut streams) = parts();
         let (done, polls, waker) = Default::default();
         for _ in 0..MOST + 10 {
-            streams.begin(stream(&done, &polls, &waker));
+            streams.begin(Box::pin(stream(&done, &polls, &waker)));
         }
         assert_eq!((streams.len(), polls.get() as usize), (MOST, MOST));
         done.set(true);

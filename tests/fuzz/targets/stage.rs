@@ -107,7 +107,8 @@ async fn run(stage: &Stage, sent: &[u8], piece: usize, scripts: &[Vec<&[u8]>], e
     let client = Rc::new(Client::new(Ends { client: SocketAddr::from(([127, 0, 0, 1], 9)), destination: None }, None));
     let serving = async {
         match tokio::task::unconstrained(serve(&worker, &client, Stream::Unix(near))).await {
-            Ended::Closed(_) => false,
+            // Nothing sweeps here, so nothing dozes; what begins with the other preface is not for this stage.
+            Ended::Closed(_) | Ended::Dozing(_) | Ended::Http2(..) => false,
             Ended::Switched(side, tunnel) => {
                 tunnel::run(side, tunnel).await;
                 true
