@@ -37,8 +37,9 @@
 //! 3. [`proxy::http1`] or [`proxy::http2`] reads a head, refuses what is malformed or ambiguous, and makes it a
 //!    [`proxy::head::RequestHead`]: from here on the wire makes no difference.
 //! 4. [`proxy::pipeline`]: the rest of this list, in one page of code.
-//! 5. [`bridge::table`] asks [`domain::route`] for service and route and for the first override that matches; without
-//!    one, [`domain::split`] draws the pool from the request's key.
+//! 5. [`bridge::table`] asks [`domain::route`] for service and route. [`proxy::admission`] lets it in or refuses it at
+//!    once. The first override that matches names the pool; without one, [`domain::split`] draws it from the request's
+//!    key.
 //!    If that pool's breaker is open, a request of the split goes to the active pool; after a cool-down a few real ones
 //!    pass on trial ([`proxy::breaker`], [`domain::breaker`]).
 //!    Where the pool has all it may have, the request waits its turn ([`proxy::queue`], [`bridge::room`]).
@@ -129,6 +130,9 @@
 //! | [`bridge::balancer`] | whose turn it is and how priorities stand, for each worker; the pick |
 //! | [`bridge::ejection`] | an endpoint's results, and its pool's seats for those that are out |
 //! | [`bridge::endpoint`] | an endpoint's health, obstacles, in-flight counts and where it was found; survives tables |
+//! | [`bridge::injection`] | faults that are injected for a drill |
+//! | [`bridge::intake`] | what a request passes before it gets a pool: rate limits, places among those in flight |
+//! | [`bridge::rate`] | what each key of a rate limit has used, in a table of fixed size that nobody locks |
 //! | [`bridge::observations`] | books, cells and tallies: what workers count, per weight epoch and in total |
 //! | [`bridge::breaker`] | a breaker of a pool or an endpoint, shared by all workers |
 //! | [`bridge::counters`] | counters with one writer each |
@@ -143,11 +147,13 @@
 //! | [`control::admin`] | the admin API: entry checks, routes, wire types, events, metrics |
 //! | [`control::breakers`] | what breakers do, told; the clock of their cool-downs |
 //! | [`control::command`] | what can be asked of the control plane |
+//! | [`control::concurrency`] | moves the limits of services that find their own |
 //! | [`control::controller`] | the handle through which it is asked |
 //! | [`control::discovery`] | where the names of endpoints are, asked again by TTL |
 //! | [`control::driver`] | the one task that owns run-time state and performs moves, rollouts, reloads |
 //! | [`control::ejection`] | ends ejections, compares the endpoints of a pool |
 //! | [`control::events`] | what happened, as a bounded ring of sentences |
+//! | [`control::faults`] | faults to inject: begun by API, ended by time |
 //! | [`control::health`] | active checks; [`control::probe`] is what a check says |
 //! | [`control::case`] | one canary on trial: its books and its evidence |
 //! | [`control::judge`] | compares canary and baseline, rolls back |
@@ -166,14 +172,17 @@
 //! | [`domain::budget`] | further attempts as a share of requests |
 //! | [`domain::drain`] | what is out of use by an order, and how such an order ends |
 //! | [`domain::farewell`] | how fast clients are told to go when a process ends |
+//! | [`domain::concurrency`] | how many requests may be in flight, by what latency says |
 //! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
 //! | [`domain::grpc_health`] | the messages of gRPC's health protocol |
 //! | [`domain::health`] | what follows from checks; what a good answer looks like; is it the right version |
+//! | [`domain::injection`] | what an injected fault does, to which requests, until when |
 //! | [`domain::network`] | sets of IP networks |
 //! | [`domain::outcome`] | what an attempt turned out to be |
 //! | [`domain::outlier`] | which endpoints their own results take out, and for how long |
 //! | [`domain::placement`] | which worker takes a fresh connection |
 //! | [`domain::proxy_protocol`] | the PROXY protocol, read and written |
+//! | [`domain::rate`] | how often something may happen |
 //! | [`domain::rescue`] | what failed on a canary and the active pool may answer |
 //! | [`domain::retry`] | what may be sent again, and how often |
 //! | [`domain::rollout`] | plan and state machine |
@@ -264,6 +273,9 @@
 //! - *breaker*: open means that requests are blocked. *trial*: a real request let through to see. *diverted*: sent to the
 //!   active pool because the breaker of its own is open. *cool-down*: how long it stays open.
 //! - *rollout*: a walk through a plan; ends *promoted*, *rolled back* or *aborted*. *held*: it stays where it is.
+//! - *intake*: what a request passes before it gets a pool: rate limits, a place among those in flight. *shed*: answered
+//!   503 at once because there is enough to do.
+//! - *injected fault*: a drill: stands in for what a pool would do, is judged as the pool's own, and has an end.
 //! - *drain*: no new requests, wait for those in flight. *settled*: durable and acknowledged.
 //!
 //! # Not there yet

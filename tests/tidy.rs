@@ -72,6 +72,8 @@ const BORDERS: &[(&str, &str)] = &[
     ("src/control/admin/wire/endpoints.rs", "endpoints and their orders in the admin API"),
     ("src/control/admin/wire/streams.rs", "long streams in the admin API"),
     ("src/control/admin/wire/upgrade.rs", "the answer to an upgrade"),
+    ("src/control/admin/wire/faults.rs", "faults to inject, and those that are"),
+    ("src/control/admin/wire/intake.rs", "limits and what they refused"),
     ("src/control/ledger/record.rs", "the judge's evidence on disk"),
     ("src/control/store/record.rs", "the state of services on disk"),
     ("src/control/probe/report.rs", "what an endpoint reports of itself, as JSON"),

@@ -19,8 +19,8 @@ use teal::domain::split::{self, Share, Slot};
 use crate::Table;
 
 /// A browser's request, as decisions see it.
-struct Request {
-    headers: Vec<(&'static str, &'static str)>,
+pub(crate) struct Request {
+    pub(crate) headers: Vec<(&'static str, &'static str)>,
 }
 
 impl RequestView for Request {
@@ -142,6 +142,8 @@ fn service(rules: usize) -> Service {
         pools: names.iter().map(pool).collect(),
         book: Arc::new(Book::new(1, 0, 2, 1, None)),
         purse: Arc::new(Purse::new(1)),
+        intake: Arc::default(),
+        faults: Arc::default(),
     }
 }
 

@@ -8,6 +8,7 @@ mod breaking;
 mod counts;
 mod decisions;
 mod ejection;
+mod intake;
 mod routes;
 mod timing;
 mod wire;
@@ -79,5 +80,6 @@ fn main() {
     counts::rows(&table);
     breaking::rows(&table);
     ejection::rows(&table);
+    intake::rows(&table);
     wire::rows(&table);
 }

@@ -21,7 +21,7 @@ use crate::control::ledger::Ledger;
 use crate::control::materials::Materials;
 use crate::control::publisher::Publisher;
 use crate::control::store::{Journal, Loaded};
-use crate::control::{admin, breakers, ejection, health, standing, watch};
+use crate::control::{admin, breakers, concurrency, ejection, faults, health, standing, watch};
 
 /// What ties the control thread to whoever starts it.
 pub(super) struct Ends {
@@ -84,6 +84,7 @@ impl Control {
         let workers = settings.workers.get();
         let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
         let judge = Judge::new(Arc::clone(&plane), Arc::clone(publisher), Arc::clone(views), commands, ledger, workers);
+        let faults = faults::run(Arc::clone(publisher), Arc::clone(&events));
         let driver = match Driver::start(driver, loaded).await {
             Ok(driver) => driver,
             Err(text) => {
@@ -104,6 +105,8 @@ impl Control {
         let ejecting = tokio::spawn(ejection::run(Arc::clone(&plane), Arc::clone(&events)));
         let breaking = tokio::spawn(breakers::run(Arc::clone(&plane), Arc::clone(&events)));
         let telling = tokio::spawn(standing::run(Arc::clone(&plane), events));
+        let ending = tokio::spawn(faults);
+        let adapting = tokio::spawn(concurrency::run(Arc::clone(&plane)));
         let finding = tokio::spawn(discovery.run(Arc::clone(&plane)));
         let watching = file.map(|file| tokio::spawn(watch_file(file, controller.clone())));
         let (stop_admin, admin_stops) = oneshot::channel::<()>();
@@ -116,6 +119,8 @@ impl Control {
         breaking.abort();
         telling.abort();
         ejecting.abort();
+        adapting.abort();
+        ending.abort();
         finding.abort();
         drop(stop_admin);
         if let Some(answering) = answering {

@@ -30,10 +30,12 @@ pub struct Admission {
     hasher: RandomState,
 }
 
-/// Whom a connection is counted for: an IPv4 address, or the /64 that one IPv6 customer has at least.
+/// Whom a connection or a request is counted for: an IPv4 address, or the /64 that one IPv6 customer has at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
+pub enum Source {
+    /// The address.
     V4(u32),
+    /// The first half of the address.
     V6(u64),
 }
 
@@ -122,6 +124,18 @@ reasons! {
         Drained = "drained",
         /// The client did not read the rest of an answer.
         Unread = "unread",
+    }
+}
+
+reasons! {
+    /// Why a request was refused by a process that has enough to do.
+    Shed {
+        /// As many requests in flight as there may be.
+        InFlight = "in_flight",
+        /// The worker's loop runs late.
+        Lag = "lag",
+        /// No descriptor or memory left.
+        Resources = "resources",
     }
 }
 
@@ -224,7 +238,8 @@ impl Drop for Place {
 }
 
 impl Source {
-    fn of(peer: IpAddr) -> Source {
+    /// Whom an address is counted for.
+    pub fn of(peer: IpAddr) -> Source {
         match peer.to_canonical() {
             IpAddr::V4(ip) => Source::V4(ip.to_bits()),
             IpAddr::V6(ip) => Source::V6((ip.to_bits() >> 64) as u64),

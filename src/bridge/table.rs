@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::bridge::admission::{Abuse, Admission, Arrival, Closed, Pause, Refusal};
+use crate::bridge::admission::{Abuse, Admission, Arrival, Closed, Pause, Refusal, Shed};
 use crate::bridge::balancer::Balancer;
 use crate::bridge::breaker::Breaker;
 use crate::bridge::counters::{PerWorker, Tally};
 use crate::bridge::ejection::Bench;
 use crate::bridge::endpoint::Endpoint;
 use crate::bridge::handover::Handover;
+use crate::bridge::injection::Faults;
+use crate::bridge::intake::Intake;
 use crate::bridge::observations::{Book, PoolTally};
 use crate::bridge::purse::Purse;
 use crate::bridge::room::Room;
@@ -72,6 +74,8 @@ pub struct WorkerTally {
     pub refused: Tally,
     /// Requests that were cut because their endpoint or the process had no more time for them.
     pub cut: Tally,
+    /// Requests answered 503 at once because this process has enough to do, by [`Shed`].
+    pub shed: [Tally; Shed::NAMES.len()],
     /// Handshakes of TLS.
     pub handshakes: Handshakes,
     /// Access log lines dropped because the log could not keep up.
@@ -121,6 +125,10 @@ pub struct Service {
     pub book: Arc<Book>,
     /// What it may spend on further attempts; survives tables.
     pub purse: Arc<Purse>,
+    /// What a request passes before it gets a pool; what is counted there survives tables.
+    pub intake: Arc<Intake>,
+    /// Faults that are injected for a drill; mostly none.
+    pub faults: Faults,
 }
 
 /// One pool as the workers see it; survives tables while its endpoints stay the same.
@@ -344,7 +352,8 @@ mod tests {
         let live = |settings| {
             let book = Arc::new(Book::new(0, 0, 0, 1, None));
             let (settings, purse) = (Arc::new(settings), Arc::new(Purse::new(1)));
-            Arc::new(Service { settings, epoch: 0, active: 0, split: Vec::new(), pools: Vec::new(), book, purse })
+            let (split, pools, intake, faults) = (Vec::new(), Vec::new(), Arc::default(), Arc::default());
+            Arc::new(Service { settings, epoch: 0, active: 0, split, pools, book, purse, intake, faults })
         };
         Table { router, services: services.into_iter().map(live).collect(), ..Table::empty() }
     }

@@ -14,6 +14,7 @@ mod deploy;
 mod drain;
 mod endpoints;
 mod failure;
+mod fault;
 mod follow;
 mod output;
 mod parse;
@@ -141,6 +142,8 @@ enum Question {
     Rollback(rollback::Arguments),
     /// Release: move a service to another pool, step by step
     Deploy(deploy::Arguments),
+    /// Inject faults into a service for a drill, until a time
+    Fault(fault::Arguments),
     /// Hold a service's rollout where it is
     #[command(after_help = "Example:\n  teal pause shop")]
     Pause(act::Arguments),
@@ -186,7 +189,8 @@ pub fn main() -> ExitCode {
         }
     };
     let (out, err) = (RefCell::new(std::io::stdout()), RefCell::new(std::io::stderr()));
-    let output = Output { format: cli.global.output, out: &out, err: &err };
+    let coloured = cli.global.may_colour() && std::io::IsTerminal::is_terminal(&std::io::stdout());
+    let output = Output { format: cli.global.output, coloured, out: &out, err: &err };
     let ended = match cli.command {
         Command::Demo(options) => Ok(demo::run(&options, &cli.global)),
         Command::Proxy(arguments) => serve::proxy(arguments, &cli.global),
@@ -228,6 +232,7 @@ async fn answer(question: Question, client: &Client, output: Output<'_>) -> Resu
         Question::Weight(arguments) => weight::run(arguments, client, output).await,
         Question::Rollback(arguments) => rollback::run(arguments, client, output).await,
         Question::Deploy(arguments) => deploy::run(arguments, client, output).await,
+        Question::Fault(arguments) => fault::run(arguments, client, output).await,
         Question::Pause(arguments) => act::run(&arguments, Verb::Pause, client, output).await,
         Question::Resume(arguments) => act::run(&arguments, Verb::Resume, client, output).await,
         Question::Approve(arguments) => act::run(&arguments, Verb::Approve, client, output).await,
@@ -252,7 +257,11 @@ impl Global {
 
     /// Whether standard error may be coloured.
     fn colour(&self) -> bool {
-        let refused = self.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        !refused && std::io::IsTerminal::is_terminal(&std::io::stderr())
+        self.may_colour() && std::io::IsTerminal::is_terminal(&std::io::stderr())
+    }
+
+    /// Whether anything may be coloured.
+    fn may_colour(&self) -> bool {
+        !(self.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()))
     }
 }

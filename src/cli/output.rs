@@ -14,6 +14,9 @@ use serde_json::json;
 
 use super::failure::Failure;
 
+/// How a line begins that nobody must overlook.
+pub(super) const LOUD: &str = "!! ";
+
 /// How results are printed: for people or for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
@@ -27,6 +30,8 @@ pub(super) enum Format {
 pub(super) struct Output<'a> {
     /// How.
     pub(super) format: Format,
+    /// Lines that begin with [`LOUD`] stand out.
+    pub(super) coloured: bool,
     /// Where results go.
     pub(super) out: &'a RefCell<dyn Write>,
     /// Where failures and remarks go.
@@ -57,7 +62,12 @@ impl Output<'_> {
 
     /// Prints what only people want: nothing for scripts.
     pub(super) fn say(self, text: &str) -> Result<(), Failure> {
-        if self.is_json() { Ok(()) } else { self.print(&printable(text)) }
+        let text = printable(text);
+        match (self.is_json(), self.coloured && text.contains(LOUD)) {
+            (true, _) => Ok(()),
+            (false, true) => self.print(&loud(&text)),
+            (false, false) => self.print(&text),
+        }
     }
 
     /// Tells people something beside the result, on standard error.
@@ -98,6 +108,15 @@ fn encoded(text: serde_json::Result<String>) -> Result<String, Failure> {
     text.map_err(|error| Failure::Local(format!("the result cannot be written as JSON: {error}")))
 }
 
+/// The text with its loud lines in bold red.
+fn loud(text: &str) -> String {
+    let line = |line: &str| match line.strip_suffix('\n').unwrap_or(line) {
+        bare if bare.starts_with(LOUD) => format!("\x1b[1;31m{bare}\x1b[0m{}", &line[bare.len()..]),
+        _ => line.to_owned(),
+    };
+    text.split_inclusive('\n').map(line).collect()
+}
+
 /// The text with every control character but line breaks made visible as a replacement character.
 fn printable(text: &str) -> Cow<'_, str> {
     let hidden = |character: char| character.is_control() && character != '\n';
@@ -115,6 +134,11 @@ mod tests {
     fn control_characters_do_not_reach_a_terminal() {
         assert_eq!(printable("a\x1b[31mb\r\nc\u{9b}"), "a\u{fffd}[31mb\u{fffd}\nc\u{fffd}");
         assert!(matches!(printable("plain\nlines"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn loud_lines_are_painted_and_no_others() {
+        assert_eq!(loud("a\n!! b\nc !! d\n!! e"), "a\n\x1b[1;31m!! b\x1b[0m\nc !! d\n\x1b[1;31m!! e\x1b[0m");
     }
 
     #[test]

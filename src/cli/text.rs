@@ -4,8 +4,11 @@
 
 use std::fmt::Write;
 
+use super::output::LOUD;
 use super::table::{Side, table};
-use crate::control::admin::wire::{Done, Event, Ordered, PoolStatus, Reloaded, Rollout, Room, ServiceStatus, Services};
+use crate::control::admin::wire::{
+    ActiveFault, Concurrency, Done, Event, Ordered, PoolStatus, Reloaded, Rollout, Room, ServiceStatus, Services,
+};
 
 const POOL_HEADING: [&str; 12] =
     ["POOL", "SHARE", "IN-FLIGHT", "2XX", "4XX", "5XX", "FAILED", "RESCUED", "P50", "P99", "HEALTHY", ""];
@@ -26,7 +29,8 @@ pub(super) fn service(status: &ServiceStatus) -> String {
     let heading = POOL_HEADING.map(str::to_owned).to_vec();
     let rows = status.pools.iter().map(|pool| pool_row(pool, pool.name == status.active));
     let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
-    let mut text = format!("{}: active {}, epoch {}\n", status.name, status.active, status.epoch);
+    let mut text: String = status.faults.iter().map(|fault| loud_fault(&status.name, fault)).collect();
+    let _ = writeln!(text, "{}: active {}, epoch {}", status.name, status.active, status.epoch);
     text.push_str(&table(2, &POOL_COLUMNS, &rows));
     for pool in &status.pools {
         for endpoint in pool.endpoints.iter().filter(|endpoint| !endpoint.obstacles.is_empty()) {
@@ -52,6 +56,13 @@ pub(super) fn service(status: &ServiceStatus) -> String {
             let _ = writeln!(text, "  limits   {}: {waiting} wait, {turned} turned away", pool.name);
         }
     }
+    for limit in &status.intake.rate_limits {
+        let place = limit.route.as_ref().map_or(String::new(), |route| format!(" of route {route}"));
+        let _ = writeln!(text, "  limit    {}{place}, {}: {} refused", limit.name, limit.rate, limit.refused);
+    }
+    if let Some(Concurrency { in_flight, limit, shed }) = status.intake.concurrency {
+        let _ = writeln!(text, "  in flight {in_flight} of {limit}, {shed} refused");
+    }
     if let Some(rollout) = &status.rollout {
         let _ = writeln!(text, "  rollout  {} to {}, {}", rollout.baseline, rollout.canary, place(rollout));
     }
@@ -72,6 +83,25 @@ fn breakers(pool: &PoolStatus, text: &mut String) {
             breaker.wait_ms.map_or(String::new(), |ms| format!(" for {}", latency(Some(ms.saturating_mul(1_000)))));
         let _ = writeln!(text, "  breaker  {name} {state}{wait}: {} (opened {} times)", breaker.reason, breaker.trips);
     }
+}
+
+/// The faults that are injected into a service.
+pub(super) fn faults(service: &str, faults: &[ActiveFault]) -> String {
+    match faults {
+        [] => format!("{service}: no fault is injected"),
+        _ => faults.iter().map(|fault| loud_fault(service, fault)).collect(),
+    }
+}
+
+/// A drill is not to be overlooked by whoever looks for the cause of what it does.
+fn loud_fault(service: &str, fault: &ActiveFault) -> String {
+    let ActiveFault { name, pool, partial, share, effect, left_ms, injected } = fault;
+    let pool = pool.as_deref().unwrap_or("every pool");
+    let some = if *partial { " where it matches" } else { "" };
+    let left = humantime::format_duration(std::time::Duration::from_secs(left_ms.div_ceil(1_000)));
+    format!(
+        "{LOUD}FAULT INJECTED into {service} ({name}): {share} of {pool}{some} is {effect}; {injected} so far, {left} left\n"
+    )
 }
 
 fn pool_row(pool: &PoolStatus, active: bool) -> Vec<String> {

@@ -24,6 +24,7 @@ pub(super) const CLIENT: &[&str] = &[
     "max_connections",
     "max_connections_per_source",
     "max_in_flight",
+    "max_lag",
     "unread",
     "min_upload_rate",
     "max_head",
@@ -239,6 +240,7 @@ fn client(value: Value<'_>) -> Option<Client> {
         max_connections_per_source: section
             .or("max_connections_per_source", default.max_connections_per_source, |v| most(v, "none")),
         max_in_flight: section.or("max_in_flight", default.max_in_flight, |v| most(v, "none")),
+        max_lag: section.or("max_lag", default.max_lag, max_lag),
         unread: section.or("unread", default.unread, |v| v.duration(SECOND / 10..=HOUR)),
         min_upload_rate: section.or("min_upload_rate", default.min_upload_rate, rate),
         // Less than 8 KiB would refuse ordinary browsers; the buffer is kept per connection.
@@ -251,6 +253,11 @@ fn client(value: Value<'_>) -> Option<Client> {
 /// Bytes a second. Faster than the limit is no slow link any more: whoever wants more wants a timeout.
 fn rate(value: Value<'_>) -> Option<Option<NonZeroUsize>> {
     if value.is("none") { Some(None) } else { value.size(1..=1024 * 1024).map(NonZeroUsize::new) }
+}
+
+/// Shorter than the pause between two looks would be noise.
+fn max_lag(value: Value<'_>) -> Option<Option<Duration>> {
+    if value.is("none") { Some(None) } else { value.duration(SECOND / 100..=10 * SECOND).map(Some) }
 }
 
 /// A number, or the word for leaving it open.

@@ -15,6 +15,7 @@ mod ejection;
 mod environment;
 mod file;
 mod health;
+mod intake;
 mod limits;
 mod listener;
 mod overrides;
@@ -87,6 +88,7 @@ pub fn parse(
         problems: RefCell::default(),
         files: RefCell::default(),
         patterns: Cell::default(),
+        keys: Cell::default(),
     };
     if let Some(problem) = not_text(text) {
         return Err(Report::new(name, redact::by_lines(text), vec![problem]));

@@ -2,6 +2,7 @@
 
 use super::conditions::{conditions, pattern, unique_name};
 use super::edits::edits;
+use super::intake::rate_limits;
 use super::report::{Problem, Span};
 use super::retry::route_repeats;
 use super::scalar::is_token;
@@ -22,6 +23,7 @@ pub(super) const ROUTE: &[&str] = &[
     "response_headers",
     "limits",
     "timeouts",
+    "rate_limits",
     "upgrades",
     "retry",
 ];
@@ -73,12 +75,24 @@ fn one(item: Value<'_>, pools: &[Pool], names: &mut Vec<(String, Span)>) -> Opti
     let response_headers = section.read("response_headers", |v| edits(v, &missing)).unwrap_or_default();
     let limits = section.or("limits", Limits::default(), limits);
     let timeouts = section.or("timeouts", Timeouts::default(), timeouts);
+    let rate_limits = section.or("rate_limits", Vec::new(), rate_limits);
     let upgrades = section.read("upgrades", upgrades);
     let repeats = section.or("retry", false, route_repeats);
     let ((matches, action), default) = (decided?, Route::new(name?));
     let upgrades = upgrades.unwrap_or(default.upgrades);
     let name = default.name;
-    Some(Route { name, matches, action, request_headers, response_headers, limits, timeouts, upgrades, repeats })
+    Some(Route {
+        name,
+        matches,
+        action,
+        request_headers,
+        response_headers,
+        limits,
+        timeouts,
+        rate_limits,
+        upgrades,
+        repeats,
+    })
 }
 
 /// Which requests a route takes, and what happens to them.
@@ -102,7 +116,7 @@ fn action(section: &Section<'_>) -> Option<(Match, Action)> {
 
 /// A redirect sends nothing up: what would shape that has no effect.
 fn refuse_idle(section: &Section<'_>) {
-    for key in ["rewrite", "request_headers", "limits", "timeouts", "upgrades", "retry"] {
+    for key in ["rewrite", "request_headers", "limits", "timeouts", "rate_limits", "upgrades", "retry"] {
         let Some(idle) = section.field(key) else { continue };
         let message = format!("a redirect sends nothing up, so `{key}` has no effect");
         idle.input.report(Problem::new("conflict", idle.at, message).help("leave it out"));
@@ -174,7 +188,7 @@ fn path(value: Value<'_>) -> Option<PathTest> {
     }
 }
 
-fn methods(value: Value<'_>) -> Option<Vec<String>> {
+pub(super) fn methods(value: Value<'_>) -> Option<Vec<String>> {
     let items = value.one_or_more(MAX_METHODS, "a method such as `GET`, or a list of them")?;
     let count = items.len();
     let methods: Vec<String> = items.into_iter().filter_map(method).collect();

@@ -23,6 +23,8 @@ pub(super) struct Input<'a> {
     pub(super) files: RefCell<Vec<PathBuf>>,
     /// Regular expressions read so far.
     pub(super) patterns: Cell<usize>,
+    /// Keys of rate limits that memory is asked for so far.
+    pub(super) keys: Cell<usize>,
 }
 
 impl Input<'_> {

@@ -9,6 +9,7 @@ use super::edits::edits;
 use super::ejection::ejection;
 use super::file::most;
 use super::health::health;
+use super::intake::{concurrency, rate_limits};
 use super::limits::limits;
 use super::overrides::overrides;
 use super::report::{Problem, Span};
@@ -43,6 +44,8 @@ pub(super) const SERVICE: &[&str] = &[
     "limits",
     "rescue",
     "replay",
+    "rate_limits",
+    "concurrency",
     "guard",
     "analysis",
     "rollout",
@@ -126,6 +129,8 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         limits: common.limits,
         rescue: section.or("rescue", default.rescue, rescue),
         replay: section.or("replay", default.replay, |v| v.size(0..=MAX_REPLAY)),
+        rate_limits: section.or("rate_limits", default.rate_limits, rate_limits),
+        concurrency: section.or("concurrency", default.concurrency, concurrency),
         guard: section.or("guard", default.guard, guard),
         analysis: section.or("analysis", default.analysis, analysis),
         rollout: section.or("rollout", default.rollout, rollout),

@@ -17,7 +17,7 @@ use crate::domain::outlier::Policy as EjectionPolicy;
 use crate::domain::proxy_protocol::Version;
 use crate::domain::rollout::plan::Plan;
 use crate::domain::route::{Edits, HostPattern, Override, Route, Routes};
-use crate::domain::{rescue, retry};
+use crate::domain::{concurrency, rate, rescue, retry};
 
 pub use super::address::{Address, Place};
 pub use super::edge::{Bind, Expectation, Family, ProxyProtocol, Resolve, Resolver, UnixSocket};
@@ -113,6 +113,8 @@ pub struct Client {
     pub max_connections_per_source: Option<NonZeroUsize>,
     /// Requests in flight at one time, over all workers; more are answered 503. `None` for no limit.
     pub max_in_flight: Option<NonZeroUsize>,
+    /// While a worker's loop runs later than this it answers requests 503. `None` for never.
+    pub max_lag: Option<Duration>,
     /// How long a client may leave an answer unread that is complete on our side.
     pub unread: Duration,
     /// Bytes a second that an upload brings at least; a slower one is given up. `None` for no limit.
@@ -133,6 +135,7 @@ impl Default for Client {
             max_connections: None,
             max_connections_per_source: None,
             max_in_flight: None,
+            max_lag: None,
             unread: Duration::from_secs(30),
             min_upload_rate: None,
             max_head: 32 * 1024,
@@ -207,6 +210,10 @@ pub struct Service {
     pub breaker: Breaker,
     /// How much its pools may be given at a time, unless a pool says otherwise: each pool has its own, with everything settled.
     pub limits: Limits,
+    /// How often requests may come, after the limits of their routes.
+    pub rate_limits: Vec<rate::Limit>,
+    /// How many requests may be in flight; `None` for no limit.
+    pub concurrency: Option<concurrency::Policy>,
     /// What the judge does when two pools share traffic.
     pub guard: Guard,
     /// How the judge judges.
@@ -238,6 +245,8 @@ impl Service {
             replay: 64 * 1024,
             breaker: Breaker::default(),
             limits: Limits::default(),
+            rate_limits: Vec::new(),
+            concurrency: None,
             guard: Guard::default(),
             analysis: AnalysisPolicy::default(),
             rollout: Plan::default(),

@@ -2,11 +2,16 @@
 //!
 //! Plain values; `admin::wire` mirrors them as JSON.
 
+mod intake;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use intake::{ConcurrencyStatus, IntakeStatus, RateLimitStatus};
+
 use crate::bridge::endpoint::{Health, Obstacle};
 use crate::config::settings::Guard;
+use crate::control::faults::FaultStatus;
 use crate::control::state::Finished;
 use crate::domain::balance::Rank;
 use crate::domain::drain::Part;
@@ -226,6 +231,10 @@ pub struct ServiceStatus {
     pub rollout: Option<Rollout>,
     /// What the judge sees, while two pools share traffic.
     pub judge: Option<JudgeStatus>,
+    /// Its limits.
+    pub intake: IntakeStatus,
+    /// Faults that are injected now.
+    pub faults: Vec<FaultStatus>,
     /// Who made the last change.
     pub changed_by: String,
     /// When.

@@ -19,12 +19,13 @@ use crate::clock;
 use crate::config::settings;
 use crate::control::breakers;
 use crate::control::command::{
-    Act, BreakerStatus, Deploy, Done, Drain, Drained, EndpointNow, EndpointStatus, Found, JudgeStatus, PoolStatus,
-    Refusal, Reloaded, RoomStatus, ServiceStatus, StreamNow,
+    Act, BreakerStatus, Deploy, Done, Drain, Drained, EndpointNow, EndpointStatus, Found, IntakeStatus, JudgeStatus,
+    PoolStatus, Refusal, Reloaded, RoomStatus, ServiceStatus, StreamNow,
 };
 use crate::control::discovery::{Discovery, Known};
 use crate::control::driver::{self, Command, Shared, nearest};
 use crate::control::events::Events;
+use crate::control::faults::{self, FaultOrder, FaultStatus};
 use crate::control::judge::{View, Views};
 use crate::control::publisher::Publisher;
 use crate::control::state::{Finished, ServiceState};
@@ -289,6 +290,31 @@ impl Controller {
         self.shared.overtaken.load(SeqCst)
     }
 
+    /// The faults that are injected into a service now.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn faults(&self, service: &str) -> Result<Vec<FaultStatus>, Refusal> {
+        Ok(FaultStatus::of(&*self.find(service)?))
+    }
+
+    /// Injects these faults in place of those that are there; none ends them. Nothing of it is kept on disk.
+    ///
+    /// # Errors
+    /// When there is no such service or pool, or a worker is late: then it may hold only in part.
+    pub async fn set_faults(
+        &self,
+        service: &str,
+        faults: Vec<FaultOrder>,
+        by: &str,
+    ) -> Result<Vec<FaultStatus>, Refusal> {
+        let known = self.find(service)?;
+        let version = faults::replace(&self.publisher, &self.events, &known, faults, by)?;
+        let seen = self.plane.roster.acknowledged(version, driver::ACKNOWLEDGE).await;
+        seen.map_err(|late| Refusal::Failed(format!("{late}; the others work by it already")))?;
+        self.faults(service)
+    }
+
     /// Writes what is owed and ends the driver.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
@@ -341,6 +367,8 @@ impl Controller {
             epoch: service.epoch,
             guard: service.settings.guard,
             pools: pools.map(|(at, pool)| pool_status(service, at, pool)).collect(),
+            intake: IntakeStatus::of(service),
+            faults: FaultStatus::of(service),
             changed_by: state.as_ref().map_or_else(String::new, |state| state.changed_by.clone()),
             changed_at: state.as_ref().map_or(UnixMillis(0), |state| state.changed_at),
             rollout: state.and_then(|state| state.rollout),

@@ -5,7 +5,9 @@
 //! used that epoch, so the move is refused as overtaken: late weights always lose against a rollback.
 //!
 //! Invariants: versions and epochs only rise; every table's shares sum to 100 %; endpoints and tallies keep their
-//! identity from table to table while pool, address and the way to speak to it stay the same.
+//! identity from table to table while pool, address and the way to speak to it stay the same; so do limits and their counts.
+
+mod injections;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,6 +18,7 @@ use crate::bridge::breaker::Breaker;
 use crate::bridge::counters::PerWorker;
 use crate::bridge::ejection::Bench;
 use crate::bridge::endpoint::{Endpoint, Target};
+use crate::bridge::intake::Intake;
 use crate::bridge::observations::{Book, PoolTally, latency_of};
 use crate::bridge::purse::Purse;
 use crate::bridge::room::Room;
@@ -157,6 +160,8 @@ impl Publisher {
                 pools: known.settings.pools.iter().zip(&known.pools).map(again).collect(),
                 book: Arc::clone(&known.book),
                 purse: Arc::clone(&known.purse),
+                intake: Arc::clone(&known.intake),
+                faults: Arc::clone(&known.faults),
             })
         });
         let services: Vec<_> = services.collect();
@@ -196,6 +201,8 @@ impl Publisher {
             pools: known.pools.clone(),
             book: Arc::clone(&known.book),
             purse: Arc::clone(&known.purse),
+            intake: Arc::clone(&known.intake),
+            faults: Arc::clone(&known.faults),
         };
         for (at, slot) in service.split.iter_mut().enumerate() {
             if !slot.share.is_none() && at != known.active {
@@ -278,11 +285,20 @@ impl Publisher {
         // A placeholder for the moment: the book needs the service it belongs to.
         let none = || Arc::new(Book::new(state.epoch, active, 0, 0, None));
         let (epoch, book) = (state.epoch, old_book.clone().unwrap_or_else(none));
-        let mut service = Service { epoch, active, split, pools, book, purse, settings };
+        let intake = self.intake(&settings, known);
+        let faults = known.map(|known| Arc::clone(&known.faults)).unwrap_or_default();
+        let mut service = Service { epoch, active, split, pools, book, purse, intake, faults, settings };
         if old_book.is_none() {
             service.book = self.book(&service);
         }
         service
+    }
+
+    /// The intake by a definition: the one that is there if that has not changed, else what is left of it.
+    fn intake(&self, settings: &Arc<settings::Service>, known: Option<&Service>) -> Arc<Intake> {
+        let before = known.map(|known| (known.settings.as_ref(), known.intake.as_ref()));
+        let same = known.filter(|known| Arc::ptr_eq(&known.settings, settings));
+        same.map_or_else(|| Arc::new(Intake::new(settings, before, self.workers)), |known| Arc::clone(&known.intake))
     }
 
     /// An empty book; its latency marks come from what the active pool did so far, if that is enough.

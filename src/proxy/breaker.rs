@@ -137,6 +137,15 @@ impl Trials {
         self.tell(place, endpoint, worker, now, |policy| Some(policy.report(outcome, excused, is_first)));
     }
 
+    /// The same of what the endpoint had no part in: only the pool's breaker is told.
+    pub fn report_for_pool(&mut self, place: &Place, worker: usize, now: Micros, outcome: Outcome) {
+        if let Some(policy) = &place.settings().breaker.pool {
+            let report = policy.report(outcome, self.is_excused, self.said == Said::Nothing);
+            place.pool().breaker.tell(policy, worker, now.0, report, self.pool.take());
+        }
+        self.said = Said::Bad;
+    }
+
     /// The attempt waits for its answer since so many microseconds: one that is late already need not be waited for.
     pub fn waits(&mut self, place: &Place, endpoint: &Endpoint, worker: usize, now: Micros, age: u64) {
         let rules = &place.settings().breaker;

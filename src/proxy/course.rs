@@ -189,6 +189,12 @@ impl Course {
         self.goes_on(worker, place, trouble, replayable)
     }
 
+    /// An injected fault answered with this status in place of the pool: true if another attempt follows.
+    pub fn fails_by(&mut self, worker: &Worker, place: &Place, status: u16) -> bool {
+        let trouble = Trouble::Answered { status, retriable: false };
+        status >= FAILING && self.fails(worker, place, trouble)
+    }
+
     /// How the last attempt without an answer failed.
     pub fn failure(&self) -> Failure {
         self.failure

@@ -58,6 +58,15 @@ pub enum Fault {
     /// The breaker of the pool it should go to is open; another try makes sense after so many seconds.
     #[error("no upstream available for the moment")]
     Blocked(u32),
+    /// Somebody asks more often than a limit allows; not before so many seconds.
+    #[error("too many requests")]
+    TooOften(u32),
+    /// The service has all the requests that it may have at once.
+    #[error("the service has too many requests at once")]
+    ServiceFull,
+    /// A fault that somebody injected answers with this status.
+    #[error("an injected fault")]
+    Injected(u16),
     /// The upstream failed.
     #[error("{}", upstream_text(*.0))]
     Upstream(Failure),
@@ -85,10 +94,16 @@ impl Fault {
             Fault::LargeBody => 413,
             Fault::LongTarget => 414,
             Fault::Expectation => 417,
+            Fault::TooOften(_) => 429,
+            Fault::Injected(status) => status,
             Fault::LargeHead => 431,
             Fault::Coding | Fault::NoSwitch => 501,
             Fault::Version => 505,
-            Fault::Overloaded | Fault::Drained | Fault::Blocked(_) | Fault::Upstream(Failure::NoEndpoint) => 503,
+            Fault::Overloaded
+            | Fault::ServiceFull
+            | Fault::Drained
+            | Fault::Blocked(_)
+            | Fault::Upstream(Failure::NoEndpoint) => 503,
             Fault::Upstream(Failure::Timeout) => 504,
             Fault::Upstream(_) => 502,
         }
@@ -104,6 +119,9 @@ impl Fault {
                 | Fault::NoSwitch
                 | Fault::Overloaded
                 | Fault::Blocked(_)
+                | Fault::TooOften(_)
+                | Fault::ServiceFull
+                | Fault::Injected(_)
                 | Fault::Upstream(_)
         )
     }
@@ -119,6 +137,9 @@ impl Fault {
                 | Fault::LargeBody
                 | Fault::NoSwitch
                 | Fault::Drained
+                | Fault::TooOften(_)
+                | Fault::ServiceFull
+                | Fault::Injected(_)
         )
     }
 
@@ -130,8 +151,8 @@ impl Fault {
     /// `Retry-After` in seconds, where another try may go better.
     pub fn retry_after(self) -> Option<u32> {
         match self {
-            Fault::Overloaded | Fault::Upstream(Failure::NoEndpoint) => Some(1),
-            Fault::Blocked(seconds) => Some(seconds),
+            Fault::Overloaded | Fault::ServiceFull | Fault::Upstream(Failure::NoEndpoint) => Some(1),
+            Fault::Blocked(seconds) | Fault::TooOften(seconds) => Some(seconds),
             _ => None,
         }
     }
@@ -204,6 +225,11 @@ mod tests {
             (Fault::NoSwitch, 501, 2),
             (Fault::Version, 505, 2),
             (Fault::Blocked(5), 503, 14),
+            (Fault::TooOften(3), 429, 14),
+            (Fault::Overloaded, 503, 14),
+            (Fault::ServiceFull, 503, 14),
+            (Fault::Injected(503), 503, 14),
+            (Fault::Injected(418), 418, 2),
             (Fault::Upstream(Failure::NoEndpoint), 503, 14),
             (Fault::Upstream(Failure::Connect), 502, 14),
             (Fault::Upstream(Failure::Reset), 502, 14),

@@ -46,8 +46,16 @@ pub enum Setback {
     Exhausted,
 }
 
-/// Sends a request to `endpoint` and waits for the final response head; interim ones go down at once. What `replay`
-/// kept of the body goes up first; it is in the exchange that is returned, or comes back for another attempt.
+/// What a request brings along to an attempt.
+pub struct Carried<'a> {
+    /// The attempt, if it has begun already because a fault delayed it.
+    pub begun: Option<Attempt>,
+    /// What was kept of the body: it goes up first, and is in the exchange that is returned, or comes back for another
+    /// attempt.
+    pub replay: &'a mut Replay,
+}
+
+/// Sends a request to `endpoint` and waits for the final response head; interim ones go down at once.
 ///
 /// # Errors
 /// See [`Setback`].
@@ -57,9 +65,10 @@ pub async fn send<D: Downstream>(
     place: &Place,
     assignment: Assignment,
     endpoint: &Arc<Endpoint>,
+    carried: Carried<'_>,
     down: &mut D,
-    replay: &mut Replay,
 ) -> Result<Exchange, Setback> {
+    let Carried { mut begun, replay } = carried;
     let mut stale = 0;
     let in_spite = breaker::is_chosen_in_spite(endpoint);
     loop {
@@ -72,8 +81,13 @@ pub async fn send<D: Downstream>(
             return Err(Setback::TableMoved);
         }
         let (present, trials) = (present(worker, place), passage.begin());
-        let client = request.origin.client;
-        let attempt = Attempt::begin(worker, &down.waiter(), present, Arc::clone(endpoint), client, trials);
+        let attempt = match begun.take() {
+            Some(attempt) => attempt.owing(trials),
+            None => {
+                let client = request.origin.client;
+                Attempt::begin(worker, &down.waiter(), present, Arc::clone(endpoint), client, trials)
+            }
+        };
         let upward = request.upward(down.client(), place);
         let (limit, kept) = (place.route().limits.body, std::mem::take(replay));
         let mut exchange = Exchange::begin(worker, reached, attempt, upward, request.framing, limit, kept);
@@ -213,7 +227,7 @@ fn present(worker: &Worker, place: &Place) -> Place {
 }
 
 /// Asks the current table whether the pool still gets requests.
-fn still_allowed(worker: &Worker, place: &Place, assignment: Assignment) -> bool {
+pub(super) fn still_allowed(worker: &Worker, place: &Place, assignment: Assignment) -> bool {
     let now = present(worker, place);
     if Rc::ptr_eq(&now.snapshot, &place.snapshot) {
         // The service or pool is gone, or its rules are others: deciding anew is always right.

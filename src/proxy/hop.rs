@@ -9,11 +9,14 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use crate::bridge::injection::Live;
 use crate::domain::forwarded::Origin;
 use crate::domain::route::{Action, Layers, PathEdit, Rewrite};
 use crate::proxy::connection::Client;
 use crate::proxy::head::{Fields, Known, RequestHead, ResponseHead, Span, Version};
+use crate::proxy::injection;
 use crate::proxy::recorder::Place;
 use crate::proxy::worker::Worker;
 
@@ -186,6 +189,8 @@ pub struct Additions {
     pub cookie: Option<String>,
     /// The pool that failed the request, if the answer is to say so.
     pub rescued_from: Option<String>,
+    /// A fault that had a part in it.
+    pub fault: Option<Arc<Live>>,
     /// The edits of pool and route, if there are any.
     edits: Option<Edited>,
 }
@@ -214,7 +219,7 @@ impl Additions {
             edited(layers, place, client, id, |name, value| fields.push((name.to_vec(), value.to_vec())));
             Edited { place: place.clone(), fields }
         });
-        Additions { cookie, rescued_from: None, edits }
+        Additions { cookie, rescued_from: None, fault: None, edits }
     }
 }
 
@@ -259,6 +264,9 @@ pub fn downward(
     }
     if let Some(pool) = &additions.rescued_from {
         emit(RESCUED, pool.as_bytes());
+    }
+    if let Some(fault) = &additions.fault {
+        emit(injection::FIELD.as_bytes(), fault.injection.name.as_bytes());
     }
     if let Some(promise) = promise {
         emit(STRICT_TRANSPORT.as_bytes(), promise.as_bytes());

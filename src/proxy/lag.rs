@@ -2,6 +2,8 @@
 //!
 //! The sweep asks to be woken after a fixed time. How much later it is woken is what every other task of that worker
 //! waited as well: a long computation, a blocking call, too little processor. Shown is the worst of the last seconds.
+//! Requests are refused by the lesser of the last two: one hiccup is over when it is seen, and no reason to refuse
+//! those who waited through it.
 //!
 //! Invariant: a delay is shown for at least [`WINDOW`] and at most twice as long.
 
@@ -19,6 +21,8 @@ pub struct Lag {
     began: Cell<Micros>,
     worst: Cell<u64>,
     worst_before: Cell<u64>,
+    latest: Cell<u64>,
+    lasting: Cell<u64>,
 }
 
 impl Lag {
@@ -31,14 +35,34 @@ impl Lag {
             self.began.set(now);
         }
         let late = took.saturating_sub(u64::try_from(pace.as_micros()).unwrap_or(u64::MAX));
+        self.lasting.set(late.min(self.latest.replace(late)));
         self.worst.set(self.worst.get().max(late));
         self.worst.get().max(self.worst_before.get())
+    }
+
+    /// The delay that the last two wakings had both.
+    pub fn lasting(&self) -> u64 {
+        self.lasting.get()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_hiccup_does_not_last() {
+        let lag = Lag::default();
+        let pace = Duration::from_millis(10);
+        let mut at = 0;
+        let mut lasting = |took| {
+            at += took;
+            lag.woken(Micros(at), pace, took);
+            lag.lasting()
+        };
+        let delays = [10_000, 90_000, 10_500, 60_000, 70_000, 90_000, 10_000].map(&mut lasting);
+        assert_eq!(delays, [0, 0, 500, 500, 50_000, 60_000, 0]);
+    }
 
     #[test]
     fn the_worst_delay_is_shown_for_a_window_and_then_forgotten() {

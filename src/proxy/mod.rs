@@ -9,6 +9,7 @@
 //! Invariant: nothing on a request's path locks, blocks, or waits for the control plane.
 
 pub mod access;
+pub mod admission;
 pub mod breaker;
 pub mod buffer;
 pub mod close;
@@ -22,6 +23,7 @@ pub mod head;
 pub mod hop;
 pub mod http1;
 pub mod http2;
+pub mod injection;
 pub mod lag;
 pub mod listener;
 pub mod pipeline;

@@ -11,8 +11,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::bridge::admission::Shed;
 use crate::bridge::balancer::Ask;
 use crate::bridge::endpoint::Endpoint;
+use crate::bridge::injection::Live;
 use crate::bridge::table::{Destination, Pool};
 use crate::clock;
 use crate::config::settings::{self, SplitBy};
@@ -22,15 +24,17 @@ use crate::domain::retry::Trouble;
 use crate::domain::route::{self, Action, Redirect, RequestView, Scheme, Vars};
 use crate::domain::split;
 use crate::proxy::access::{Line, Logged};
+use crate::proxy::admission::Pass;
 use crate::proxy::breaker;
 use crate::proxy::connection::{Client, Waiter};
 use crate::proxy::course::Course;
 use crate::proxy::error::{self, Fault};
 use crate::proxy::exchange::{Exchange, Upload};
-use crate::proxy::forwarder::{self, Setback};
+use crate::proxy::forwarder::{self, Carried, Setback};
 use crate::proxy::head::{Known, RequestHead, ResponseHead, Span, View};
 use crate::proxy::hop::{Additions, RequestId, Upward};
 use crate::proxy::http1::framing::Framing;
+use crate::proxy::injection::{self, Stood};
 use crate::proxy::queue::{self, Turned};
 use crate::proxy::recorder::Place;
 use crate::proxy::reply::Reply;
@@ -68,6 +72,8 @@ pub struct Answer {
 enum Refusal {
     /// Somebody is at fault.
     Fault(Fault),
+    /// A fault that somebody injected stands in for the pool's answer.
+    Injected(u16, Arc<Live>),
     /// The client is sent elsewhere.
     Redirect(Reply),
     /// The client is gone.
@@ -140,7 +146,9 @@ impl Request<'_> {
 pub async fn handle<D: Downstream>(worker: &Rc<Worker>, request: Request<'_>, down: &mut D) {
     worker.tally().requests.add(1);
     let mut log = Logged::new(worker, || begin_line(&request));
-    match answer(worker, &request, down, &mut log).await {
+    // Kept until the answer is out.
+    let mut pass = Pass::default();
+    match answer(worker, &request, down, &mut log, &mut pass).await {
         Ok(answer) => {
             log.status(answer.exchange.head().status);
             log.sent(down.deliver(answer).await);
@@ -150,18 +158,27 @@ pub async fn handle<D: Downstream>(worker: &Rc<Worker>, request: Request<'_>, do
             if fault.is_refusal() {
                 worker.tally().refused.add(1);
             }
-            let id = request.id.text(request.head);
-            down.reply(match error::is_grpc(request.head.fields()) {
-                true => Reply::to_grpc_fault(fault, id),
-                false => Reply::to_fault(fault, id),
-            })
-            .await;
+            down.reply(reply_to(fault, &request)).await;
+        }
+        Err(Refusal::Injected(status, by)) => {
+            log.status(status);
+            let mut reply = reply_to(Fault::Injected(status), &request);
+            reply.fields.push((injection::FIELD.to_owned(), by.injection.name.as_bytes().to_vec()));
+            down.reply(reply).await;
         }
         Err(Refusal::Redirect(reply)) => {
             log.status(reply.status);
             down.reply(reply).await;
         }
         Err(Refusal::Gone) => log.status(GONE),
+    }
+}
+
+fn reply_to(fault: Fault, request: &Request<'_>) -> Reply {
+    let id = request.id.text(request.head);
+    match error::is_grpc(request.head.fields()) {
+        true => Reply::to_grpc_fault(fault, id),
+        false => Reply::to_fault(fault, id),
     }
 }
 
@@ -178,6 +195,8 @@ enum Ended {
     Moved,
     /// An attempt at this place failed.
     Failed(Place, Trouble),
+    /// An injected fault answered with this status in place of this pool.
+    Injected(Place, u16, Arc<Live>),
     /// No further round can change it.
     Refused(Refusal),
 }
@@ -194,19 +213,20 @@ async fn answer<D: Downstream>(
     request: &Request<'_>,
     down: &mut D,
     log: &mut Logged,
+    pass: &mut Pass,
 ) -> Result<Answer, Refusal> {
-    if worker.is_full() {
-        return Err(Fault::Overloaded.into());
-    }
+    Pass::before_routing(worker)?;
     let mut course = Course::of(request, worker.random());
     loop {
-        let refusal = match round(worker, request, down, log, &mut course).await {
+        let refusal = match round(worker, request, down, log, pass, &mut course).await {
             Ok((place, answer)) => match course.takes(worker, &place, answer) {
                 Some(answer) => return Ok(answer),
                 None => None,
             },
             Err(Ended::Moved) => continue,
             Err(Ended::Failed(place, trouble)) if course.fails(worker, &place, trouble) => None,
+            Err(Ended::Injected(place, status, _)) if course.fails_by(worker, &place, status) => None,
+            Err(Ended::Injected(_, status, by)) => Some(Refusal::Injected(status, by)),
             Err(Ended::Failed(..)) => Some(Fault::Upstream(course.failure()).into()),
             Err(Ended::Refused(refusal)) => Some(refusal),
         };
@@ -225,6 +245,7 @@ async fn round<D: Downstream>(
     request: &Request<'_>,
     down: &mut D,
     log: &mut Logged,
+    pass: &mut Pass,
     course: &mut Course,
 ) -> Result<(Place, Answer), Ended> {
     let snapshot = worker.snapshot();
@@ -236,6 +257,7 @@ async fn round<D: Downstream>(
     let Destination { service: index, route } = snapshot.table.find(&view).map_err(Fault::Unrouted)?;
     let service = &snapshot.table.services[index];
     refuse_by(&service.settings, route, request, &view)?;
+    pass.enter(worker, service, route, &view)?;
     let key = key_of(&service.settings, &view, course.draw);
     let assigned = course.assign(service, || service.assign(&view, key.hash));
     let assigned = assigned.ok_or_else(|| Fault::Upstream(course.failure()))?;
@@ -263,21 +285,34 @@ async fn round<D: Downstream>(
         return Err(Ended::Failed(place, Trouble::NoEndpoint));
     };
     log.sent_to(&endpoint);
-    let sent = forwarder::send(worker, request, &place, assignment, &endpoint, down, &mut course.replay).await;
+    let (begun, fault) = match injection::inject(worker, &place, assignment, &endpoint, &view, down).await {
+        Ok(begun) => begun,
+        Err(Stood::TableMoved) => return Err(Ended::Moved),
+        Err(Stood::Aborted(status, by)) => return Err(Ended::Injected(place, status, by)),
+        Err(Stood::TimedOut) => return Err(Ended::Failed(place, Trouble::Timeout)),
+        Err(Stood::Cut) => return Err(Fault::Drained.into()),
+        Err(Stood::ClientGone) => return Err(Refusal::Gone.into()),
+    };
+    let carried = Carried { begun, replay: &mut course.replay };
+    let sent = forwarder::send(worker, request, &place, assignment, &endpoint, carried, down).await;
     if !matches!(sent, Err(Setback::TableMoved)) {
         course.was_at(endpoint.id);
     }
     match sent {
         Ok(exchange) => {
             let id = request.id.text(request.head);
-            let additions = Additions::new(key.cookie(&service.settings), &place, request.origin.client, id);
+            let mut additions = Additions::new(key.cookie(&service.settings), &place, request.origin.client, id);
+            additions.fault = fault;
             Ok((place, Answer { exchange, additions }))
         }
         Err(Setback::TableMoved) => Err(Ended::Moved),
         Err(Setback::Failed(trouble)) => Err(Ended::Failed(place, trouble)),
         Err(Setback::ClientFailed(fault)) => Err(fault.into()),
         Err(Setback::ClientGone) => Err(Refusal::Gone.into()),
-        Err(Setback::Exhausted) => Err(Fault::Overloaded.into()),
+        Err(Setback::Exhausted) => {
+            worker.tally().shed[Shed::Resources as usize].add(1);
+            Err(Fault::Overloaded.into())
+        }
     }
 }
 

@@ -510,6 +510,38 @@ impl Attempt {
         self.with(|entry| entry.settle(worker, false));
     }
 
+    /// The attempt goes on, and owes these trials to the breakers.
+    pub fn owing(self, trials: Trials) -> Attempt {
+        self.with(|entry| entry.trials = trials);
+        self
+    }
+
+    /// An injected fault answered in place of the pool, or let it run out of time: booked as the pool's own, while
+    /// nothing is said of the endpoint, which had no part in it.
+    pub fn stood_in(self, outcome: Outcome) {
+        let (worker, now) = (self.worker.index, clock::now());
+        self.with(|entry| {
+            let tally = entry.place.tally(worker);
+            match outcome {
+                Outcome::Answered { status, .. } => tally.classes[usize::from(status / 100).clamp(1, 5) - 1].add(1),
+                Outcome::Failed(failure) => tally.failures[failure as usize].add(1),
+            }
+            if !outcome.is_bad() {
+                entry.mark(worker, now.since(entry.dispatched), false);
+            }
+            // Nobody who counts the endpoint's results is told.
+            entry.noted = true;
+            entry.trials.report_for_pool(&entry.place, worker, now, outcome);
+            entry.settle(worker, outcome.is_bad());
+        });
+    }
+
+    /// How long it has been going on, in microseconds.
+    pub fn age(&self) -> u64 {
+        let now = clock::now();
+        self.with(|entry| now.since(entry.dispatched))
+    }
+
     /// The attempt failed by the upstream's fault.
     pub fn fail(self, failure: Failure) {
         let worker = self.worker.index;

@@ -8,6 +8,7 @@
 //! Invariant: the cached snapshot is only replaced by the watcher, and only by a newer one.
 
 use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,9 +217,13 @@ impl Worker {
     }
 
     /// True if this worker's share of the requests that may be in flight is taken.
-    pub fn is_full(&self) -> bool {
-        let most = self.snapshot.borrow().table.client.max_in_flight;
-        most.is_some_and(|most| self.in_flight.len() >= most.get().div_ceil(self.plane.workers.iter().count()))
+    pub fn is_full(&self, most: NonZeroUsize) -> bool {
+        self.in_flight.len() >= most.get().div_ceil(self.plane.workers.iter().count())
+    }
+
+    /// How late its loop runs, and not just once, in microseconds.
+    pub fn lasting_lag(&self) -> u64 {
+        self.lag.lasting()
     }
 
     /// True if `snapshot` is still the current one.

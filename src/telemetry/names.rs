@@ -37,6 +37,14 @@ metrics! {
     WORKER_REQUESTS = "teal_worker_requests_total", "Requests that reached a worker.";
     WORKER_LAG = "teal_worker_lag_seconds", "Worst delay of a worker's loop within the last minute at most.";
     REQUESTS_REFUSED = "teal_requests_refused_total", "Requests answered by Teal itself: malformed, or no service claims them.";
+    REQUESTS_SHED = "teal_requests_shed_total", "Requests answered 503 at once because the process has enough to do, by reason.";
+    RATE_LIMITED = "teal_rate_limit_refused_total", "Requests answered 429, by limit; the route is empty for a limit of the service.";
+    RATE_LIMIT_CROWDED = "teal_rate_limit_crowded_total", "Keys of a rate limit that began with the debt of another, because it remembers too few.";
+    CONCURRENCY_LIMIT = "teal_service_concurrency_limit", "Requests of a service that may be in flight.";
+    CONCURRENCY = "teal_service_in_flight", "Requests of a service in flight, where that has a limit.";
+    SERVICE_SHED = "teal_service_requests_shed_total", "Requests answered 503 at once because the service has as many as it may have.";
+    FAULTS_ACTIVE = "teal_service_injected_faults", "Faults that are injected into a service now; anything but 0 is a drill.";
+    FAULTS_INJECTED = "teal_injected_faults_total", "Requests that an injected fault hit, by fault, as long as it lasts.";
     ACCESS_LOG_DROPPED = "teal_access_log_dropped_total", "Access log lines dropped because the log could not keep up.";
     TLS_HANDSHAKES = "teal_tls_handshakes_total", "TLS handshakes with clients, by whether an earlier session was resumed.";
     TLS_FAILURES = "teal_tls_handshake_failures_total", "TLS handshakes with clients that failed, by kind.";

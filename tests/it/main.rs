@@ -12,6 +12,7 @@ mod drain;
 mod early;
 mod edge;
 mod ejection;
+mod faults;
 #[path = "../../src/config/tls/forge.rs"]
 mod forge;
 mod forwarding;
@@ -19,6 +20,7 @@ mod health;
 mod http2;
 mod http2_both;
 mod http2_upstream;
+mod intake;
 mod lifecycle;
 mod limits;
 mod listener;

@@ -8,7 +8,7 @@ use super::{fake, rollout};
 use crate::cli::client::{Client, Limits, path};
 use crate::cli::failure::Failure;
 use crate::cli::text;
-use crate::control::admin::wire::{Done, Ordered, Reloaded, Services};
+use crate::control::admin::wire::{ActiveFaults, Done, Ordered, Reloaded, Services};
 
 fn done() -> Done {
     let weights = Ordered(vec![("blue".to_owned(), "90%".to_owned()), ("green".to_owned(), "10%".to_owned())]);
@@ -83,6 +83,35 @@ async fn a_rollback_is_asked_for_again_of_whoever_takes_over() {
     assert_eq!((ended.code, ended.err.as_str(), fake.asked().len()), (0, "", 3));
     let fake = Fake::start(|_, _| problem("503 Service Unavailable", "timeout", "no answer within 30 s")).await;
     assert_eq!((teal("rollback shop", &fake.address).await.code, fake.asked().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn faults_are_injected_shown_and_ended() {
+    let active = ActiveFaults { faults: vec![] };
+    let slow = r#"{"match":{"path":"/api","header":{"x-a":"b=c"}},"share":"100%","delay":"1s 500ms","for":"1m 30s"}"#;
+    let table = [
+        (
+            "fault shop --pool green --abort 503 --share 10% --for 5m",
+            "PUT /v1/services/shop/faults",
+            r#"{"faults":[{"pool":"green","share":"10%","abort":503,"for":"5m"}]}"#.to_owned(),
+        ),
+        (
+            "fault shop --delay 1500ms --share 100% --path /api --header x-a=b=c --for 90s",
+            "PUT /v1/services/shop/faults",
+            format!(r#"{{"faults":[{slow}]}}"#),
+        ),
+        ("fault shop", "GET /v1/services/shop/faults", String::new()),
+        ("fault shop --off", "DELETE /v1/services/shop/faults", "null".to_owned()),
+    ];
+    for (line, target, body) in table {
+        let answer = active.clone();
+        let fake = Fake::start(move |_, _| json(&answer)).await;
+        let ended = teal(line, &fake.address).await;
+        assert_eq!((ended.code, ended.out.as_str()), (0, "shop: no fault is injected\n"), "{line}");
+        let asked = &fake.asked()[0];
+        assert!(asked.starts_with(&format!("{target} HTTP/1.1\r\n")), "{line}: {asked}");
+        assert!(asked.ends_with(&format!("\r\n\r\n{body}")), "{line}: {asked}");
+    }
 }
 
 #[tokio::test]

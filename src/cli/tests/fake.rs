@@ -156,7 +156,7 @@ pub(super) async fn teal_with(line: &str, address: &str, limits: Limits) -> Ende
     let client = Client::new(cli.global.admin, token.as_deref(), Some("ops"), limits).unwrap();
     let (out, err) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     let code = {
-        let output = Output { format: cli.global.output, out: &out, err: &err };
+        let output = Output { format: cli.global.output, coloured: false, out: &out, err: &err };
         let Command::Ask(question) = cli.command else { panic!("{line} asks nobody") };
         match answer(question, &client, output).await {
             Ok(exit) => exit as u8,

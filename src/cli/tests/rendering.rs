@@ -3,7 +3,8 @@
 use super::rollout;
 use crate::cli::text;
 use crate::control::admin::wire::{
-    Breaker, Done, EndpointStatus, Event, JudgeStatus, Judged, Ordered, PoolStatus, Reloaded, ServiceStatus, Services,
+    ActiveFault, Breaker, Concurrency, Done, EndpointStatus, Event, Intake, JudgeStatus, Judged, Ordered, PoolStatus,
+    RateLimit, Reloaded, ServiceStatus, Services,
 };
 
 fn counts<const N: usize>(entries: [(&str, u64); N]) -> Ordered<u64> {
@@ -57,6 +58,8 @@ pub(super) fn service() -> ServiceStatus {
         pools: vec![pool("blue", "100%"), pool("green", "0%")],
         rollout: None,
         judge: None,
+        intake: Intake::default(),
+        faults: vec![],
         changed_by: "ops".to_owned(),
         changed_at: "2026-01-02T03:04:05.006Z".to_owned(),
     }
@@ -153,6 +156,52 @@ api: active blue, epoch 3
 ";
     assert_eq!(text::services(&Services { services: vec![service(), other] }), expected);
     assert_eq!(text::services(&Services { services: vec![] }), "");
+}
+
+#[test]
+fn an_injected_fault_is_the_first_thing_said() {
+    let fault = |name: &str, pool: Option<&str>, partial| ActiveFault {
+        name: name.to_owned(),
+        pool: pool.map(str::to_owned),
+        partial,
+        share: "10%".to_owned(),
+        effect: "answered 503".to_owned(),
+        left_ms: 61_001,
+        injected: 37,
+    };
+    let faults = vec![fault("fault-1", Some("green"), false), fault("slow", None, true)];
+    let expected = "\
+!! FAULT INJECTED into shop (fault-1): 10% of green is answered 503; 37 so far, 1m 2s left
+!! FAULT INJECTED into shop (slow): 10% of every pool where it matches is answered 503; 37 so far, 1m 2s left
+";
+    assert_eq!(text::faults("shop", &faults), expected);
+    let status = ServiceStatus { faults, ..service() };
+    assert!(text::service(&status).starts_with(&format!("{expected}shop: active blue")));
+    assert_eq!(text::faults("shop", &[]), "shop: no fault is injected");
+}
+
+#[test]
+fn limits_say_what_they_refused() {
+    let limit = |name: &str, route: Option<&str>, rate: &str, refused| RateLimit {
+        name: name.to_owned(),
+        route: route.map(str::to_owned),
+        rate: rate.to_owned(),
+        burst: 1,
+        refused,
+        crowded: 0,
+    };
+    let mut status = service();
+    status.intake = Intake {
+        rate_limits: vec![limit("all", None, "1000/s", 0), limit("guesses", Some("login"), "5/m", 12)],
+        concurrency: Some(Concurrency { in_flight: 40, limit: 200, shed: 7 }),
+    };
+    let expected = "\
+  limit    all, 1000/s: 0 refused
+  limit    guesses of route login, 5/m: 12 refused
+  in flight 40 of 200, 7 refused
+";
+    let text = text::service(&status);
+    assert!(text.ends_with(expected), "{text}");
 }
 
 #[test]

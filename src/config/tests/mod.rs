@@ -7,6 +7,7 @@ mod edge;
 mod endpoints;
 mod garbage;
 mod good;
+mod intakes;
 mod reports;
 mod routing;
 mod the_reference;
@@ -23,7 +24,8 @@ use super::settings::{AccessLog, Listen, Probe, Service, Settings, SplitBy, Stat
 use super::tls::forge;
 use super::yaml::{Kind, Node};
 use super::{
-    Report, conditions, edits, file, load, overrides, parse as parse_in, rollout, routes, service, targets, yaml,
+    Report, conditions, edits, file, intake, load, overrides, parse as parse_in, rollout, routes, service, targets,
+    yaml,
 };
 use crate::domain::rollout::plan::{OnInconclusive, Pause, Plan, Step};
 use crate::domain::route::{Claim, Condition, Router, Test};

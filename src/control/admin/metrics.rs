@@ -9,6 +9,7 @@ mod attempts;
 mod balance;
 mod breakers;
 mod endpoints;
+mod intake;
 
 use std::collections::BTreeMap;
 
@@ -81,6 +82,7 @@ pub(super) fn render(plane: &Plane, facts: &Facts) -> Result<String, Error> {
     families.extend(endpoints::families(&table));
     families.extend(discovery(facts));
     families.extend(breakers::families(&table));
+    families.extend(intake::families(plane, &table));
     // A family without a series has no place in the text.
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)

@@ -48,6 +48,9 @@ GET  /v1/services/{s}/endpoints   what they do; also .../pools/{p}/endpoints
 PUT  /v1/services/{s}/pools/{p}   {\"state\": \"drained|in_use\", \"deadline\": \"30s\"}
 PUT  .../pools/{p}/endpoints/{e}  the same for one address, percent-encoded
 GET  /v1/services/{s}/streams     what has been in flight for ten seconds or more
+GET  /v1/services/{s}/faults      what is injected for a drill
+PUT  /v1/services/{s}/faults      {\"faults\": [{\"pool\": \"green\", \"share\": \"10%\", \"abort\": 503, \"for\": \"5m\"}]}
+DELETE /v1/services/{s}/faults    ends them
 GET  /v1/services/{s}/rollouts    newest first; ?limit=
 POST /v1/services/{s}/rollouts    {\"to\": \"green\"}; Idempotency-Key
 GET  /v1/rollouts/{id}            one rollout
@@ -94,6 +97,7 @@ fn routes() -> Router<Api> {
         .route("/v1/services/{service}/status", get(service))
         .route("/v1/services/{service}/weights", put(set_weights))
         .route("/v1/services/{service}/rollback", post(rollback))
+        .route("/v1/services/{service}/faults", get(faults).put(set_faults).delete(end_faults))
         .route("/v1/services/{service}/rollouts", get(history).post(deploy))
         .merge(endpoints::routes())
         .merge(streams::routes())
@@ -163,6 +167,31 @@ async fn rollback(State(api): State<Api>, Path(service): Path<String>, request: 
     let reason = body::optional::<wire::Rollback>(request).await?.resolve()?;
     let done = finish(async move { api.controller.rollback(&service, &by, &reason).await }).await?;
     Ok(tagged(done.epoch, Json(wire::Done::from(done))))
+}
+
+async fn faults(State(api): State<Api>, Path(service): Path<String>) -> Result<Json<wire::ActiveFaults>, Problem> {
+    Ok(Json(api.controller.faults(&service)?.into()))
+}
+
+async fn set_faults(
+    State(api): State<Api>,
+    Path(service): Path<String>,
+    request: Request,
+) -> Result<Json<wire::ActiveFaults>, Problem> {
+    let by = entry::actor(request.headers())?;
+    let faults = body::required::<wire::Faults>(request).await?.resolve()?;
+    let active = finish(async move { api.controller.set_faults(&service, faults, &by).await }).await?;
+    Ok(Json(active.into()))
+}
+
+async fn end_faults(
+    State(api): State<Api>,
+    Path(service): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<wire::ActiveFaults>, Problem> {
+    let by = entry::actor(&headers)?;
+    let active = finish(async move { api.controller.set_faults(&service, Vec::new(), &by).await }).await?;
+    Ok(Json(active.into()))
 }
 
 async fn deploy(State(api): State<Api>, Path(service): Path<String>, request: Request) -> Answer {

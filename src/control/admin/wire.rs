@@ -12,12 +12,16 @@ mod answers;
 pub(super) mod body;
 mod breaker;
 pub mod endpoints;
+mod faults;
+mod intake;
 mod orders;
 pub mod streams;
 pub mod upgrade;
 
 pub(super) use answers::CLASSES;
 pub use breaker::{Breaker, Room};
+pub use faults::{ActiveFault, ActiveFaults, Fault, Faults, Matches};
+pub use intake::{Concurrency, Intake, RateLimit};
 
 use std::fmt;
 
@@ -65,6 +69,12 @@ pub struct ServiceStatus {
     pub rollout: Option<Rollout>,
     /// What the judge sees, while two pools share traffic.
     pub judge: Option<JudgeStatus>,
+    /// Its limits, if it has any.
+    #[serde(default, skip_serializing_if = "Intake::is_empty")]
+    pub intake: Intake,
+    /// Faults that are injected now: what is seen may be a drill.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<ActiveFault>,
     /// Who made the last change.
     pub changed_by: String,
     /// When, RFC 3339.

@@ -39,7 +39,7 @@ use crate::domain::split::Share;
 
 /// How long workers may take to take up a table before the change counts as failed. They need microseconds; one
 /// that needs this long is stuck.
-const ACKNOWLEDGE: Duration = Duration::from_secs(1);
+pub const ACKNOWLEDGE: Duration = Duration::from_secs(1);
 /// The driver's own tick: dwell times, pauses, journal entries to repeat.
 const TICK: Duration = Duration::from_millis(100);
 

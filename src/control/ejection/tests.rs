@@ -61,6 +61,8 @@ impl Stage {
             pools: vec![Arc::new(pool)],
             book: Arc::new(Book::new(0, 0, 1, 1, None)),
             purse: Arc::new(crate::bridge::purse::Purse::new(1)),
+            intake: Arc::default(),
+            faults: Arc::default(),
         };
         let version = self.table.version + 1;
         self.table = Table { version, services: vec![Arc::new(service)], ..Table::empty() };

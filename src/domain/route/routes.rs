@@ -10,6 +10,7 @@ use super::edits::Edits;
 use super::router::on_segment;
 use super::target::{Redirect, Rewrite};
 use super::{RequestView, path};
+use crate::domain::rate::Limit;
 
 /// What is done with the requests that match.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Route {
     pub limits: Limits,
     /// Where they differ from the service's.
     pub timeouts: Timeouts,
+    /// How often it may be asked for, before the service's own limits.
+    pub rate_limits: Vec<Limit>,
     /// Protocols that a client may switch to, in lower case.
     pub upgrades: Vec<String>,
     /// Its requests may be sent twice, whatever their methods: who is behind it tells repetitions apart.
@@ -45,6 +48,7 @@ impl Route {
             response_headers: Edits::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            rate_limits: Vec::new(),
             upgrades: vec!["websocket".to_owned()],
             repeats: false,
         }

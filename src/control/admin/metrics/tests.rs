@@ -6,13 +6,19 @@ use std::sync::Arc;
 use super::*;
 use crate::bridge::balancer::Balancer;
 use crate::bridge::endpoint::{Endpoint, Health};
+use crate::bridge::injection::Live;
+use crate::bridge::intake::Intake;
 use crate::bridge::observations::Book;
 use crate::bridge::purse::Purse;
 use crate::bridge::room::Room;
 use crate::bridge::table::{Listener, Pool};
 use crate::bridge::tls::Server;
 use crate::config::settings::{self, tls::desk::Desk};
+use crate::domain::concurrency::Policy;
+use crate::domain::injection::{Effect, Injection};
+use crate::domain::rate::{By, Limit};
 use crate::domain::rescue::Refused;
+use crate::domain::route::Match;
 use crate::domain::split::{Share, Slot};
 
 fn address(port: u16) -> settings::Address {
@@ -24,7 +30,22 @@ fn settings() -> settings::Service {
     let policy = || Some(Default::default());
     let breaker = settings::Breaker { pool: policy(), endpoint: policy(), rollback_after: None };
     let green = settings::Pool { breaker, ..pool("green", 3002) };
-    settings::Service::new("shop".to_owned(), vec![pool("blue", 3001), green])
+    let mut service = settings::Service::new("shop".to_owned(), vec![pool("blue", 3001), green]);
+    let (name, matches, rate) = ("clients".to_owned(), Match::default(), "10/s".parse().expect("a rate"));
+    service.rate_limits = vec![Limit { name, matches, by: By::Client, rate, burst: 5, keys: 64 }];
+    service.concurrency = Some(Policy { max: 300, adaptive: None });
+    service
+}
+
+fn fault() -> Injection {
+    Injection {
+        name: "drill".to_owned(),
+        pool: Some("green".to_owned()),
+        matches: Match::default(),
+        share: Share::ALL,
+        effect: Effect { delay: None, abort: Some(503) },
+        until: u64::MAX,
+    }
 }
 
 /// A listener with a certificate that ends with the year 3999.
@@ -65,6 +86,8 @@ fn plane() -> Plane {
         pools: pools.collect(),
         book: Arc::new(Book::new(4, 0, 2, 2, None)),
         purse: Arc::new(Purse::new(2)),
+        intake: Arc::new(Intake::new(&settings, None, 2)),
+        faults: vec![Arc::new(Live::new(fault(), 2))].into(),
         settings,
     };
     let plane = Plane::new(2);
@@ -212,6 +235,19 @@ fn what_keeps_endpoints_from_requests_is_counted() {
     ];
     for line in expected {
         assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line}\n{text}");
+    }
+}
+
+#[test]
+fn limits_and_injected_faults_come_out_as_exact_lines() {
+    let text = render_of(&plane(), &Facts::default());
+    let expected = [
+        "teal_rate_limit_refused_total{service=\"shop\",route=\"\",limit=\"clients\"} 0",
+        "teal_service_concurrency_limit{service=\"shop\"} 300",
+        "teal_service_injected_faults{service=\"shop\"} 1",
+    ];
+    for line in expected {
+        assert!(text.lines().any(|known| known == line), "{line}\n{text}");
     }
 }
 

@@ -6,8 +6,8 @@ use crate::bridge::endpoint::Health;
 use crate::clock;
 use crate::config::settings::Guard;
 use crate::control::admin::wire::{
-    Analyze, Bounds, Breaker, Done, Ended, EndpointStatus, Event, JudgeStatus, Judged, OnInconclusive, Ordered, Plan,
-    PoolStatus, Reloaded, Rollout, Room, ServiceStatus, Step,
+    ActiveFaults, Analyze, Bounds, Breaker, Done, Ended, EndpointStatus, Event, Intake, JudgeStatus, Judged,
+    OnInconclusive, Ordered, Plan, PoolStatus, Reloaded, Rollout, Room, ServiceStatus, Step,
 };
 use crate::control::{command, events, state};
 use crate::domain::outcome::Failure;
@@ -30,6 +30,8 @@ impl From<command::ServiceStatus> for ServiceStatus {
             pools: status.pools.into_iter().map(PoolStatus::from).collect(),
             rollout: status.rollout.map(Rollout::from),
             judge: status.judge.map(JudgeStatus::from),
+            intake: Intake::from(status.intake),
+            faults: ActiveFaults::from(status.faults).faults,
             changed_by: status.changed_by,
             changed_at: clock::rfc3339(status.changed_at.0),
         }
