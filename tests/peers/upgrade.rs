@@ -3,36 +3,16 @@
 //! The upstream is slow on purpose and writes each answer in two parts, so that at any moment most requests are in the
 //! middle of their answer; every connection asks again as soon as it is answered.
 
-use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
-
-use serde_json::Value;
+use std::time::Duration;
 
 use crate::support::client::Broken;
 use crate::support::load::{Load, Outcome, Shape};
 use crate::support::slow::Slow;
+use crate::support::successors::Successors;
 use crate::support::teal::Teal;
-use crate::support::{millis, pick, quantile, until};
+use crate::support::{millis, pick, quantile};
 
 const CONNECTIONS: u64 = 32;
-
-/// Processes that are nobody's children once the ones before them have ended: killed when dropped.
-#[derive(Default)]
-struct Successors(Vec<u64>);
-
-impl Drop for Successors {
-    fn drop(&mut self) {
-        for process in self.0.iter().filter(|process| is_alive(**process)) {
-            let _ = Command::new("sh").args(["-c", "kill -KILL \"$0\"", &process.to_string()]).status();
-        }
-    }
-}
-
-fn is_alive(process: u64) -> bool {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(process.to_string()).join("stat"));
-    stat.is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
-}
 
 #[test]
 fn nobody_notices_that_processes_follow_each_other() {
@@ -44,14 +24,7 @@ fn nobody_notices_that_processes_follow_each_other() {
     let rounds = pick(3, 100);
     for round in 0..rounds {
         crate::support::pace(Duration::from_millis(200 + round % 7 * 13));
-        let began = Instant::now();
-        let output = teal.cli(&["upgrade", "-o", "json"]);
-        assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), teal.log());
-        took.push(millis(began.elapsed()));
-        let upgraded: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let before = upgraded["predecessor"].as_u64().unwrap();
-        successors.0.push(upgraded["process"].as_u64().unwrap());
-        until("the process before ends by itself", Duration::from_secs(60), || (!is_alive(before)).then_some(()));
+        took.push(millis(successors.upgrade(&teal)));
     }
     let records = load.stop();
     let count = |which: fn(&Outcome) -> bool| records.iter().filter(|record| which(&record.outcome)).count();

@@ -16,6 +16,7 @@ pub mod python;
 pub mod scene;
 pub mod slow;
 pub mod streams;
+pub mod successors;
 pub mod teal;
 
 use std::net::{SocketAddr, TcpListener};
