@@ -8,6 +8,7 @@
 mod canary;
 mod endings;
 mod endpoints;
+mod failover;
 mod posts;
 
 use std::time::Duration;
