@@ -18,17 +18,17 @@ use crate::support::{millis, pace, until};
 /// For a verdict on a busy machine.
 const VERDICT: Duration = Duration::from_secs(30);
 /// The judge learns from the baseline first; nothing that a busy machine does to latencies passes for slowness.
-const JUDGED: &str = "analysis: { tolerate: { latency: 900% }, approve: { latency: 1000% } }";
+pub(super) const JUDGED: &str = "analysis: { tolerate: { latency: 900% }, approve: { latency: 1000% } }";
 
 /// From the canary's first share to the rollback.
-struct Rollback {
-    took: Duration,
+pub(super) struct Rollback {
+    pub(super) took: Duration,
     /// Wall-clock seconds, at which it was seen.
     at: f64,
 }
 
 /// Gives green half of the traffic and waits until it has none.
-fn rolled_back(api: &mut Api) -> Rollback {
+pub(super) fn rolled_back(api: &mut Api) -> Rollback {
     let begin = std::time::Instant::now();
     assert_eq!(api.weigh(50).unwrap().status, 200);
     until("green is rolled back", VERDICT, || (green_share(api) == 0.0).then_some(()));
@@ -37,7 +37,7 @@ fn rolled_back(api: &mut Api) -> Rollback {
 }
 
 /// Lets the judge learn what the baseline is like.
-fn learn() {
+pub(super) fn learn() {
     pace(Duration::from_millis(1500));
 }
 

@@ -10,6 +10,7 @@ mod endings;
 mod endpoints;
 mod failover;
 mod posts;
+mod rescue;
 
 use std::time::Duration;
 
