@@ -8,7 +8,7 @@ use super::canary::{JUDGED, learn, rolled_back};
 use crate::support::account::{Account, failures};
 use crate::support::faulty::{Behaviour, Seen};
 use crate::support::scene::{Scene, figure};
-use crate::support::{full, millis, pace, pick, quantile};
+use crate::support::{millis, pace, pick, quantile};
 
 /// The judge looks ten times a second: what it is told meanwhile is chance. Two looks, for two sides.
 const LOOKS: Duration = Duration::from_millis(200);
@@ -48,7 +48,8 @@ fn detect(rescue: &str, seed: u64, rate: u64) -> Detection {
     let mut scene = Scene::seeded(1, 1, &more, seed);
     scene.green[0].behave(Behaviour::Fail(10));
     let load = scene.load(rate);
-    pace(Duration::from_millis(800));
+    // For what the judge learns from the baseline first.
+    pace(Duration::from_millis(900_000 / rate));
     rolled_back(&mut scene.teal.api());
     let records = load.stop();
     // After the rollback it gets none: all that it has is what it took.
@@ -58,7 +59,8 @@ fn detect(rescue: &str, seed: u64, rate: u64) -> Detection {
 
 #[test]
 fn a_rescue_hides_failures_from_users_and_not_from_the_judge() {
-    let rate = 1_200;
+    // The slower, the fewer requests between two looks, and the finer the comparison.
+    let rate = pick(1_200, 300);
     let (mut with, mut without, mut felt, mut rescued) = (Vec::new(), Vec::new(), 0, 0);
     for seed in 0..pick(3, 15) {
         // The same seed, and so the same course of green's failures.
@@ -112,7 +114,4 @@ fn the_rescue_budget_holds_when_all_of_green_fails() {
         failures(&records)
     );
     assert_eq!((account.posts_twice, account.posts_lost), (0, 0));
-    if full() {
-        assert!(records.len() > 20_000);
-    }
 }
