@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
+use teal::control::command::PoolStatus;
 use teal::domain::outcome::Failure;
 use teal::domain::rollout::machine::{Cause, End, Phase};
 
@@ -125,10 +126,12 @@ fn refused_connections_open_a_breaker_too() {
         breaker_of(&teal, 1).0 == "open"
     });
     let now = teal.shop_now().pools.swap_remove(1);
-    // Three were refused, and nobody has knocked since.
+    // Nobody has knocked since.
     assert!((0..50).all(|_| client.get("/", "").body == "blue"));
-    let connect = now.failures[Failure::Connect as usize];
-    assert_eq!((connect, teal.shop_now().pools[1].failures[Failure::Connect as usize]), (3, 3));
+    // One of them may have met somebody else who was given the port meanwhile.
+    let connect = |pool: &PoolStatus| pool.failures[Failure::Connect as usize];
+    assert!((1..=3).contains(&connect(&now)), "{:?}", now.failures);
+    assert_eq!(connect(&now), connect(&teal.shop_now().pools[1]));
     assert_eq!(now.breaker.expect("a breaker").reason, "3 errors in a row");
 }
 
