@@ -138,6 +138,7 @@
 //! | [`bridge::counters`] | counters with one writer each |
 //! | [`bridge::streams`] | long streams: WebSockets, events, gRPC, with their age |
 //! | [`bridge::tls`] | TLS ready for use, both sides; who a client proved to be; how handshakes ended |
+//! | [`bridge::pace`] | how long a pool's answers take of late, for hedging |
 //! | [`bridge::purse`] | what a service may spend on further attempts, over all workers |
 //! | [`bridge::room`] | how many requests and connections a pool has, and who waits |
 //! | [`bridge::roster`] | which worker has taken up which version |
@@ -159,6 +160,7 @@
 //! | [`control::judge`] | compares canary and baseline, rolls back |
 //! | [`control::ledger`] | the judge's evidence on disk |
 //! | [`control::materials`] | the TLS of a configuration, made ready for a table |
+//! | [`control::pacer`] | measures that pace |
 //! | [`control::publisher`] | the one writer of the table |
 //! | [`control::standing`] | tells when a pool panics or fails over |
 //! | [`control::state`] | what users and rollouts change at run time |
@@ -176,6 +178,7 @@
 //! | [`domain::forwarded`] | who the client is behind trusted proxies, and what upstreams are told |
 //! | [`domain::grpc_health`] | the messages of gRPC's health protocol |
 //! | [`domain::health`] | what follows from checks; what a good answer looks like; is it the right version |
+//! | [`domain::hedge`] | when a second attempt begins beside a slow one |
 //! | [`domain::injection`] | what an injected fault does, to which requests, until when |
 //! | [`domain::network`] | sets of IP networks |
 //! | [`domain::outcome`] | what an attempt turned out to be |
@@ -268,7 +271,8 @@
 //! - *mark*: a latency against which requests are counted. *unit*: one judged request, good or bad.
 //! - *analysis* compares; *finding*: proof of worse; *approval*: proof of not worse; *evidence*: how far a proof is.
 //! - *retry*: another attempt by the same split. *rescue*: one at the active pool, of what failed on a canary. *replay*: what
-//!   was kept of a body for either. *purse*: what both may cost.
+//!   was kept of a body for either. *hedge*: a second attempt
+//!   beside a slow one. *purse*: what they may cost.
 //! - *guard*: what a finding leads to: rollback, hold, observe or off.
 //! - *breaker*: open means that requests are blocked. *trial*: a real request let through to see. *diverted*: sent to the
 //!   active pool because the breaker of its own is open. *cool-down*: how long it stays open.

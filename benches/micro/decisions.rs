@@ -127,6 +127,7 @@ fn service(rules: usize) -> Service {
             protocol: settings::Protocol::default(),
             connector: None,
             proxy_protocol: None,
+            pace: Arc::default(),
             tally,
             breaker: Arc::default(),
             room: Arc::default(),

@@ -42,6 +42,7 @@ fn pool_of(ejection: Policy) -> Pool {
         protocol: Protocol::default(),
         connector: None,
         proxy_protocol: None,
+        pace: Arc::default(),
         breaker: Arc::default(),
         room: Arc::default(),
         balancer: Arc::new(Balancer::new(Balance::default(), &[], &Arc::default(), 1)),

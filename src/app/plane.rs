@@ -21,7 +21,7 @@ use crate::control::ledger::Ledger;
 use crate::control::materials::Materials;
 use crate::control::publisher::Publisher;
 use crate::control::store::{Journal, Loaded};
-use crate::control::{admin, breakers, concurrency, ejection, faults, health, standing, watch};
+use crate::control::{admin, breakers, concurrency, ejection, faults, health, pacer, standing, watch};
 
 /// What ties the control thread to whoever starts it.
 pub(super) struct Ends {
@@ -108,6 +108,7 @@ impl Control {
         let ending = tokio::spawn(faults);
         let adapting = tokio::spawn(concurrency::run(Arc::clone(&plane)));
         let finding = tokio::spawn(discovery.run(Arc::clone(&plane)));
+        let pacing = tokio::spawn(pacer::run(Arc::clone(&plane)));
         let watching = file.map(|file| tokio::spawn(watch_file(file, controller.clone())));
         let (stop_admin, admin_stops) = oneshot::channel::<()>();
         let answering = admin.map(|socket| tokio::spawn(serve_admin(socket, controller.clone(), token, admin_stops)));
@@ -122,6 +123,7 @@ impl Control {
         adapting.abort();
         ending.abort();
         finding.abort();
+        pacing.abort();
         drop(stop_admin);
         if let Some(answering) = answering {
             let _ = answering.await;

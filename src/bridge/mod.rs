@@ -17,6 +17,7 @@ pub mod handover;
 pub mod injection;
 pub mod intake;
 pub mod observations;
+pub mod pace;
 pub mod purse;
 pub mod rate;
 pub mod room;

@@ -186,6 +186,10 @@ pub struct PoolTally {
     pub overflowed: Tally,
     /// Requests that waited for room for as long as they may.
     pub queued_too_long: Tally,
+    /// Second attempts beside one that took long.
+    pub hedges: Tally,
+    /// Those that answered first.
+    pub hedge_wins: Tally,
     /// Its failures that the active pool answered instead.
     pub rescued: Tally,
     /// Those that it would have, by [`Refused`].
@@ -208,6 +212,8 @@ impl Default for PoolTally {
             blocked: Tally::default(),
             overflowed: Tally::default(),
             queued_too_long: Tally::default(),
+            hedges: Tally::default(),
+            hedge_wins: Tally::default(),
             rescued: Tally::default(),
             unrescued: Default::default(),
             latency: (0..histogram::BUCKETS).map(|_| AtomicU32::new(0)).collect(),

@@ -20,6 +20,7 @@ pub struct Purse {
     retries: AtomicU64,
     retrying: AtomicU32,
     rescues: AtomicU64,
+    hedges: AtomicU64,
 }
 
 /// A retry in flight; it is over when this is dropped.
@@ -40,6 +41,7 @@ impl Purse {
             retries: AtomicU64::new(0),
             retrying: AtomicU32::new(0),
             rescues: AtomicU64::new(0),
+            hedges: AtomicU64::new(0),
         }
     }
 
@@ -64,6 +66,11 @@ impl Purse {
     /// True if there is leave for a rescue; nothing is spent.
     pub fn has_rescue(&self, budget: &Budget, now: u64) -> bool {
         budget.spend(self.rescues.load(Relaxed), self.earned(budget, now)).is_some()
+    }
+
+    /// Leave for a hedge at `now`, if there is any left.
+    pub fn hedge(&self, budget: &Budget, now: u64) -> bool {
+        self.spend(&self.hedges, budget, now)
     }
 
     /// Retries in flight.

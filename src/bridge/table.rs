@@ -20,6 +20,7 @@ use crate::bridge::handover::Handover;
 use crate::bridge::injection::Faults;
 use crate::bridge::intake::Intake;
 use crate::bridge::observations::{Book, PoolTally};
+use crate::bridge::pace::Pace;
 use crate::bridge::purse::Purse;
 use crate::bridge::room::Room;
 use crate::bridge::roster::Roster;
@@ -148,6 +149,8 @@ pub struct Pool {
     pub connector: Option<Arc<Connector>>,
     /// Each connection begins with whose it is, and then serves that client only.
     pub proxy_protocol: Option<Version>,
+    /// How long its answers take of late, if anybody measures it; survives tables.
+    pub pace: Arc<Pace>,
     /// What it has answered since the process began; survives tables.
     pub tally: Arc<PerWorker<PoolTally>>,
     /// Its breaker, at rest unless the settings have one; survives tables while its rules stay the same.

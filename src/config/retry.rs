@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::section::{Value, meant};
 use super::service::head_timeout;
 use crate::domain::budget::Budget;
+use crate::domain::hedge::{self, After};
 use crate::domain::rescue::{self, Methods};
 use crate::domain::retry::{Backoff, Conditions, Policy, Statuses};
 use crate::domain::split::Share;
@@ -13,6 +14,7 @@ pub(super) const RETRY: &[&str] = &["attempts", "per_try", "on", "backoff", "bud
 pub(super) const BACKOFF: &[&str] = &["base", "max"];
 pub(super) const BUDGET: &[&str] = &["share", "floor", "in_flight"];
 pub(super) const RESCUE: &[&str] = &["methods", "on", "after", "budget", "header"];
+pub(super) const HEDGE: &[&str] = &["after", "budget"];
 pub(super) const ROUTE_RETRY: &[&str] = &["non_idempotent"];
 
 /// What a condition may name, in the order of the reference.
@@ -86,6 +88,37 @@ pub(super) fn rescue(value: Value<'_>) -> Option<Option<rescue::Policy>> {
         budget: Budget { share, ..default.budget },
         header: section.or("header", default.header, Value::boolean),
     }))
+}
+
+/// `off`, or when.
+pub(super) fn hedge(value: Value<'_>) -> Option<Option<hedge::Policy>> {
+    if value.is("off") {
+        return Some(None);
+    }
+    let section = value.section(HEDGE)?;
+    let default = hedge::Policy::default();
+    let share = section.or("budget", default.budget.share, Value::share);
+    Some(Some(hedge::Policy {
+        after: section.or("after", default.after, after),
+        budget: Budget { share, ..default.budget },
+    }))
+}
+
+/// A duration, or a percentile such as `p95`.
+fn after(value: Value<'_>) -> Option<After> {
+    let text = value.text("a duration such as `50ms`, or a percentile such as `p95`")?;
+    let Some(percentile) = text.trim().strip_prefix('p') else {
+        return value.duration(MILLISECOND..=MINUTE).map(After::Fixed);
+    };
+    match percentile.parse() {
+        // Below the median a hedge is the rule; above the 99th there are too few answers to tell.
+        Ok(percentile @ 50..=99) => Some(After::Percentile(percentile)),
+        _ => {
+            let problem =
+                value.problem("out_of_range", format!("`{}` is not a percentile that can be measured", value.name));
+            value.refuse(problem.help("write `p50` to `p99`"))
+        }
+    }
 }
 
 /// Whether the requests of a route may be sent twice.

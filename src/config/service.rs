@@ -13,7 +13,7 @@ use super::intake::{concurrency, rate_limits};
 use super::limits::limits;
 use super::overrides::overrides;
 use super::report::{Problem, Span};
-use super::retry::{rescue, retry};
+use super::retry::{hedge, rescue, retry};
 use super::rollout::rollout;
 use super::routes::routes;
 use super::section::{Value, meant};
@@ -40,6 +40,7 @@ pub(super) const SERVICE: &[&str] = &[
     "timeouts",
     "connections",
     "retry",
+    "hedge",
     "breaker",
     "limits",
     "rescue",
@@ -125,6 +126,7 @@ pub(super) fn service(value: Value<'_>, claims: &mut Claims) -> Option<Service> 
         timeouts: section.or("timeouts", default.timeouts, timeouts),
         connections: section.or("connections", default.connections, connections),
         retry: section.or("retry", default.retry, retry),
+        hedge: section.or("hedge", default.hedge, hedge),
         breaker: common.breaker,
         limits: common.limits,
         rescue: section.or("rescue", default.rescue, rescue),

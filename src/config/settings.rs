@@ -17,7 +17,7 @@ use crate::domain::outlier::Policy as EjectionPolicy;
 use crate::domain::proxy_protocol::Version;
 use crate::domain::rollout::plan::Plan;
 use crate::domain::route::{Edits, HostPattern, Override, Route, Routes};
-use crate::domain::{concurrency, rate, rescue, retry};
+use crate::domain::{concurrency, hedge, rate, rescue, retry};
 
 pub use super::address::{Address, Place};
 pub use super::edge::{Bind, Expectation, Family, ProxyProtocol, Resolve, Resolver, UnixSocket};
@@ -202,6 +202,8 @@ pub struct Service {
     pub connections: Connections,
     /// Further attempts.
     pub retry: retry::Policy,
+    /// A second attempt beside one that takes long; `None` if there is none.
+    pub hedge: Option<hedge::Policy>,
     /// What failed on a canary and is answered by the active pool; `None` if nothing is.
     pub rescue: Option<rescue::Policy>,
     /// Bytes of a request's body that are kept for another attempt.
@@ -241,6 +243,7 @@ impl Service {
             timeouts: Timeouts::default(),
             connections: Connections::default(),
             retry: retry::Policy::default(),
+            hedge: None,
             rescue: Some(rescue::Policy::default()),
             replay: 64 * 1024,
             breaker: Breaker::default(),
@@ -254,8 +257,9 @@ impl Service {
     }
 
     /// What further attempts may cost.
-    pub fn budgets(&self) -> (Budget, Option<Budget>) {
-        (self.retry.budget, self.rescue.as_ref().map(|rescue| rescue.budget))
+    pub fn budgets(&self) -> (Budget, Option<Budget>, Option<Budget>) {
+        let (rescue, hedge) = (self.rescue.as_ref(), self.hedge.as_ref());
+        (self.retry.budget, rescue.map(|rescue| rescue.budget), hedge.map(|hedge| hedge.budget))
     }
 
     /// The timeouts of a route's requests: its own, else the service's.

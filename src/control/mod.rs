@@ -19,6 +19,7 @@ pub mod health;
 pub mod judge;
 pub mod ledger;
 pub mod materials;
+pub mod pacer;
 pub mod probe;
 pub mod publisher;
 pub mod standing;

@@ -20,6 +20,7 @@ use crate::bridge::ejection::Bench;
 use crate::bridge::endpoint::{Endpoint, Target};
 use crate::bridge::intake::Intake;
 use crate::bridge::observations::{Book, PoolTally, latency_of};
+use crate::bridge::pace::Pace;
 use crate::bridge::purse::Purse;
 use crate::bridge::room::Room;
 use crate::bridge::table::{Plane, Pool, Service, Table};
@@ -61,6 +62,7 @@ struct Live {
     changes: Arc<Changes>,
     /// That of the last table.
     balancer: Option<Arc<Balancer>>,
+    pace: Arc<Pace>,
     terms: Terms,
     breaker: Arc<Breaker>,
     breaks_by: settings::Breaker,
@@ -318,6 +320,7 @@ impl Publisher {
             tally: Arc::new(PerWorker::new(workers)),
             changes: Arc::default(),
             balancer: None,
+            pace: Arc::default(),
             terms: terms.clone(),
             breaker: Arc::default(),
             breaks_by: settings::Breaker::default(),
@@ -367,6 +370,7 @@ impl Publisher {
             protocol,
             connector,
             proxy_protocol,
+            pace: Arc::clone(&live.pace),
             tally,
             breaker,
             room,
@@ -503,6 +507,7 @@ fn share_of(pool: &Pool) -> Pool {
         protocol: pool.protocol,
         connector: pool.connector.clone(),
         proxy_protocol: pool.proxy_protocol,
+        pace: Arc::clone(&pool.pace),
         tally: Arc::clone(&pool.tally),
         breaker: Arc::clone(&pool.breaker),
         room: Arc::clone(&pool.room),

@@ -13,6 +13,7 @@ pub mod farewell;
 pub mod forwarded;
 pub mod grpc_health;
 pub mod health;
+pub mod hedge;
 pub mod injection;
 pub mod network;
 pub mod outcome;

@@ -132,6 +132,11 @@ impl Course {
         }
         (place.judged, place.patience) = (by_split && tries == 0, patience);
     }
+    /// It has not failed yet.
+    pub fn is_first(&self) -> bool {
+        self.tries == 0
+    }
+
     /// The endpoints that failed it, to be avoided.
     pub fn tried(&self) -> &[u64] {
         &self.tried.ids[..self.tried.count]

@@ -20,7 +20,7 @@ use crate::domain::retry::Trouble;
 use crate::proxy::breaker::{self, Passage};
 use crate::proxy::error::Fault;
 use crate::proxy::exchange::{Broken, Exchange};
-use crate::proxy::pipeline::{Downstream, Request};
+use crate::proxy::pipeline::{Asker, Request};
 use crate::proxy::recorder::{Attempt, Place};
 use crate::proxy::replay::Replay;
 use crate::proxy::upstream::{self, Dial, Reached, Unopened};
@@ -59,7 +59,7 @@ pub struct Carried<'a> {
 ///
 /// # Errors
 /// See [`Setback`].
-pub async fn send<D: Downstream>(
+pub async fn send<D: Asker>(
     worker: &Rc<Worker>,
     request: &Request<'_>,
     place: &Place,
@@ -131,7 +131,7 @@ pub async fn send<D: Downstream>(
 }
 
 /// A way to the endpoint: at hand, or opened now, as long as the client is there.
-async fn reach<D: Downstream>(
+async fn reach<D: Asker>(
     worker: &Rc<Worker>,
     request: &Request<'_>,
     place: &Place,
@@ -181,7 +181,7 @@ async fn reach<D: Downstream>(
 }
 
 /// Waits for the final head. `None` as error: the client is gone.
-async fn head_of<D: Downstream>(
+async fn head_of<D: Asker>(
     exchange: &mut Exchange,
     request: &Request<'_>,
     place: &Place,

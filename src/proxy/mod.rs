@@ -20,6 +20,7 @@ pub mod error;
 pub mod exchange;
 pub mod forwarder;
 pub mod head;
+pub mod hedge;
 pub mod hop;
 pub mod http1;
 pub mod http2;

@@ -32,6 +32,7 @@ use crate::proxy::error::{self, Fault};
 use crate::proxy::exchange::{Exchange, Upload};
 use crate::proxy::forwarder::{self, Carried, Setback};
 use crate::proxy::head::{Known, RequestHead, ResponseHead, Span, View};
+use crate::proxy::hedge::{self, Hedged};
 use crate::proxy::hop::{Additions, RequestId, Upward};
 use crate::proxy::http1::framing::Framing;
 use crate::proxy::injection::{self, Stood};
@@ -46,6 +47,8 @@ const GONE: u16 = 499;
 
 /// A request that was accepted.
 pub struct Request<'a> {
+    /// Whose connection it came over.
+    pub client: &'a Client,
     /// Its head.
     pub head: &'a RequestHead,
     /// Its id.
@@ -92,8 +95,8 @@ impl From<Reply> for Refusal {
     }
 }
 
-/// The client's side of one request.
-pub trait Downstream: Upload {
+/// Whoever asks, until there is an answer.
+pub trait Asker: Upload {
     /// Who the client is.
     fn client(&self) -> &Client;
     /// Reaches the task that waits.
@@ -102,6 +105,10 @@ pub trait Downstream: Upload {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// Sends an interim head down, if the client takes such.
     fn interim(&mut self, head: ResponseHead<'_>) -> impl Future<Output = ()>;
+}
+
+/// The client's side of one request.
+pub trait Downstream: Asker {
     /// Sends an answer down, and returns how many bytes of its body went.
     fn deliver(&mut self, answer: Answer) -> impl Future<Output = u64>;
     /// Sends our own answer.
@@ -110,11 +117,11 @@ pub trait Downstream: Upload {
 
 impl<'a> Request<'a> {
     /// A request that `client` sent, without a body; the wire sets what it knows beyond that.
-    pub fn new(worker: &Worker, client: &Client, head: &'a RequestHead) -> Request<'a> {
+    pub fn new(worker: &Worker, client: &'a Client, head: &'a RequestHead) -> Request<'a> {
         let hop = Hop { peer: client.peer(), scheme: client.scheme(), host: head.host() };
         let origin = forwarded::origin(&worker.snapshot().table.client.trust, hop, head);
         let id = RequestId::of(head, worker);
-        Request { head, id, origin, framing: Framing::None, expects_continue: false, upgrade: None }
+        Request { client, head, id, origin, framing: Framing::None, expects_continue: false, upgrade: None }
     }
 }
 
@@ -293,8 +300,27 @@ async fn round<D: Downstream>(
         Err(Stood::Cut) => return Err(Fault::Drained.into()),
         Err(Stood::ClientGone) => return Err(Refusal::Gone.into()),
     };
-    let carried = Carried { begun, replay: &mut course.replay };
-    let sent = forwarder::send(worker, request, &place, assignment, &endpoint, carried, down).await;
+    // What a fault delays has waited for its attempt already.
+    let hedge = if course.is_first() && begun.is_none() { hedge::delay(request, &place) } else { None };
+    let (endpoint, sent) = match hedge {
+        None => {
+            let carried = Carried { begun, replay: &mut course.replay };
+            let sent = forwarder::send(worker, request, &place, assignment, &endpoint, carried, down).await;
+            (endpoint, sent)
+        }
+        Some(delay) => {
+            let hedged = Hedged { worker, request, place: &place, assignment, endpoint: &endpoint, delay };
+            let rival = || {
+                let other = balance(worker, place.pool(), &view, &[endpoint.id]);
+                other.filter(|other| other.id != endpoint.id)
+            };
+            let (answered, sent) = Box::pin(hedged.send(down, rival)).await;
+            if answered.id != endpoint.id {
+                log.sent_to(&answered);
+            }
+            (answered, sent)
+        }
+    };
     if !matches!(sent, Err(Setback::TableMoved)) {
         course.was_at(endpoint.id);
     }

@@ -124,6 +124,16 @@ impl Place {
         self.tally(worker).retries.add(1);
     }
 
+    /// A second attempt beside one that takes long.
+    pub fn hedged(&self, worker: usize) {
+        self.tally(worker).hedges.add(1);
+    }
+
+    /// The second attempt answered first.
+    pub fn hedge_won(&self, worker: usize) {
+        self.tally(worker).hedge_wins.add(1);
+    }
+
     /// What failed here was answered by the active pool.
     pub fn rescued(&self, worker: usize) {
         self.tally(worker).rescued.add(1);

@@ -53,6 +53,8 @@ metrics! {
     FAILURES = "teal_pool_failures_total", "Attempts at a pool that failed, by kind.";
     REQUESTS_CUT = "teal_requests_cut_total", "Requests cut because the time for a drain or for the end of the process was over.";
     RETRIES = "teal_pool_retries_total", "Further attempts after a failed one.";
+    HEDGES = "teal_pool_hedges_total", "Second attempts at a pool beside one that took long.";
+    HEDGE_WINS = "teal_pool_hedge_wins_total", "Second attempts that answered first.";
     RESCUED = "teal_pool_rescued_total", "Failures of a pool that the active pool answered instead.";
     UNRESCUED = "teal_pool_rescue_refused_total", "Failures of a pool that the active pool would have answered, by why it did not.";
     RETRIES_IN_FLIGHT = "teal_service_retries_in_flight", "Retries of a service that have no response head yet.";

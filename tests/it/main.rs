@@ -17,6 +17,7 @@ mod faults;
 mod forge;
 mod forwarding;
 mod health;
+mod hedging;
 mod http2;
 mod http2_both;
 mod http2_upstream;

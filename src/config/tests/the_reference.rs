@@ -38,6 +38,7 @@ const SECTIONS: &[&[&str]] = &[
     retry::BACKOFF,
     retry::BUDGET,
     retry::RESCUE,
+    retry::HEDGE,
     retry::ROUTE_RETRY,
     breaker::BREAKER,
     breaker::ENDPOINT_BREAKER,

@@ -172,6 +172,7 @@ mod tests {
             protocol: Protocol::default(),
             connector: None,
             proxy_protocol: None,
+            pace: Arc::default(),
             tally: Arc::new(PerWorker::new(1)),
             breaker: Arc::default(),
             room: Arc::default(),

@@ -46,6 +46,7 @@ impl Stage {
             protocol: Protocol::Http1,
             connector: None,
             proxy_protocol: None,
+            pace: Arc::default(),
             breaker: Arc::default(),
             room: Arc::default(),
             balancer: Arc::new(Balancer::new(Balance::default(), &[], &Arc::default(), 1)),

@@ -26,7 +26,7 @@ use crate::proxy::http1::parse::{self, Limits};
 use crate::proxy::http1::relay::{Downwards, Relay, Relayed};
 use crate::proxy::http1::{decimal, put_field};
 use crate::proxy::http2::preface::{self, Spoken};
-use crate::proxy::pipeline::{self, Answer, Downstream, Request};
+use crate::proxy::pipeline::{self, Answer, Asker, Downstream, Request};
 use crate::proxy::reply::Reply;
 use crate::proxy::stream::Stream;
 use crate::proxy::tunnel::{Side, Tunnel};
@@ -465,7 +465,7 @@ impl Upload for Connection {
     }
 }
 
-impl Downstream for Connection {
+impl Asker for Connection {
     fn client(&self) -> &Client {
         &self.client
     }
@@ -493,7 +493,9 @@ impl Downstream for Connection {
         // The answer itself is still to come: its client is not the one to be waited for.
         self.client.busy();
     }
+}
 
+impl Downstream for Connection {
     async fn deliver(&mut self, answer: Answer) -> u64 {
         let Answer { mut exchange, additions } = answer;
         if !exchange.is_uploaded() {

@@ -26,7 +26,7 @@ use crate::proxy::hop::{self, Additions};
 use crate::proxy::http1::framing::Framing;
 use crate::proxy::http2::flatten;
 use crate::proxy::http2::guard::Wire;
-use crate::proxy::pipeline::{self, Answer, Downstream, Request};
+use crate::proxy::pipeline::{self, Answer, Asker, Downstream, Request};
 use crate::proxy::reply::Reply;
 use crate::proxy::worker::Worker;
 
@@ -50,7 +50,7 @@ pub async fn answer(
     let (parts, body) = request.into_parts();
     let limit = worker.snapshot().table.client.max_headers;
     let mut side = Side {
-        client,
+        client: Rc::clone(&client),
         wire,
         waiter: Rc::default(),
         to_head: parts.method == http::Method::HEAD,
@@ -74,7 +74,7 @@ pub async fn answer(
             let request = Request {
                 framing: asked.framing,
                 expects_continue: asked.expects_continue,
-                ..Request::new(&worker, &side.client, &head)
+                ..Request::new(&worker, &client, &head)
             };
             pipeline::handle(&worker, request, &mut side).await;
             side.part(asked.framing).await;
@@ -308,7 +308,7 @@ impl Upload for Side {
     }
 }
 
-impl Downstream for Side {
+impl Asker for Side {
     fn client(&self) -> &Client {
         &self.client
     }
@@ -334,7 +334,9 @@ impl Downstream for Side {
         // An error means that the client is gone.
         let _ = self.respond.send_informational(flatten::with_headers(head.status, headers));
     }
+}
 
+impl Downstream for Side {
     async fn deliver(&mut self, answer: Answer) -> u64 {
         let Answer { mut exchange, additions } = answer;
         let (head, framing) = (exchange.head(), exchange.framing());

@@ -72,6 +72,7 @@ fn plane() -> Plane {
             protocol: settings::Protocol::Http1,
             connector: None,
             proxy_protocol: None,
+            pace: Arc::default(),
             tally: Arc::new(PerWorker::new(2)),
             breaker: Arc::default(),
             room: Arc::new(Room::new(&settings::Limits { max_in_flight: NonZeroUsize::new(9), ..Default::default() })),
@@ -108,11 +109,15 @@ fn further_attempts_are_counted_by_pool() {
     let plane = plane();
     let table = plane.table.load_full();
     let green = &table.services[0].pools[1].tally;
+    green.of(0).hedges.add(4);
+    green.of(1).hedge_wins.add(3);
     green.of(0).rescued.add(4);
     green.of(1).rescued.add(1);
     green.of(1).unrescued[Refused::Budget as usize].add(2);
     let text = render_of(&plane, &Facts::default());
     for line in [
+        "teal_pool_hedges_total{service=\"shop\",pool=\"green\"} 4",
+        "teal_pool_hedge_wins_total{service=\"shop\",pool=\"green\"} 3",
         "teal_pool_rescued_total{service=\"shop\",pool=\"green\"} 5",
         "teal_pool_rescue_refused_total{service=\"shop\",pool=\"green\",reason=\"budget\"} 2",
         "teal_pool_rescue_refused_total{service=\"shop\",pool=\"blue\",reason=\"method\"} 0",
