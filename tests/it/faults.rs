@@ -196,6 +196,24 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn what_a_fault_fails_on_a_canary_is_rescued_and_still_charged_to_it() {
+    let (blue, green, teal) = shop("guard: off\nrescue: { header: true }");
+    teal.weigh(50).unwrap();
+    inject(&teal, json!([{ "pool": "green", "share": "100%", "abort": 503, "for": "5m" }]));
+    let mut client = teal.client();
+    for _ in 0..20 {
+        let answer = client.get("/", "");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "blue"), "{answer:?}");
+    }
+    let pool = &teal.shop_now().pools[1];
+    assert!(pool.responses[4] > 0 && green.count() == 0, "{:?}", pool.responses);
+    assert_eq!(blue.count(), 20);
+    // What must not happen twice is not rescued, although nothing was sent: a real pool might have done it.
+    let posts = (0..20).filter(|_| client.post("/", "once").status == 503).count();
+    assert!(posts > 0, "{posts}");
+}
+
+#[test]
 fn a_drill_is_rolled_back_like_a_bad_release() {
     let quick = "analysis: { alpha: 1%, beta: 40%, min_requests: 50 }
 rollout: { steps: [ { weight: 50% }, { analyze: 1m } ] }";
