@@ -21,6 +21,9 @@ use crate::support::{millis, pace, pick, quantile, until};
 /// From the signal to the end of accepting.
 const ENDING: &str = "shutdown: { delay: 200ms, grace: 10s }";
 
+/// Connections of h2load.
+const H2LOAD: u32 = 2;
+
 #[test]
 fn sigterm_under_load_costs_no_request() {
     let rounds = pick(2, 20);
@@ -33,7 +36,7 @@ fn sigterm_under_load_costs_no_request() {
         let last = std::mem::replace(&mut scene.teal, next);
         end(last, &scene.teal, &balancer);
     }
-    loads.none_failed(scene, &format!("{rounds} processes end by SIGTERM"));
+    loads.none_failed(scene, rounds, &format!("{rounds} processes end by SIGTERM"));
 }
 
 /// No balancer here: the sockets stay, the processes behind them change.
@@ -48,7 +51,7 @@ fn upgrades_under_load_cost_no_request() {
         took.push(millis(successors.upgrade(&scene.teal)));
     }
     let what = format!("{rounds} upgrades (order to answer p50 {:.0} ms)", quantile(&took, 0.5));
-    loads.none_failed(scene, &what);
+    loads.none_failed(scene, rounds, &what);
 }
 
 /// All loads there are, at one address.
@@ -66,11 +69,11 @@ impl Loads {
             http1: Scene::load_at(listen, 300),
             http2: Streams::start(listen, 3, 10, Duration::from_millis(100)),
             wrk: Hammer::wrk(scene.folder(), listen, 4),
-            h2load: Hammer::h2load(scene.folder(), listen, 2, time + Duration::from_secs(2)),
+            h2load: Hammer::h2load(scene.folder(), listen, H2LOAD, time + Duration::from_secs(2)),
         }
     }
 
-    fn none_failed(self, scene: Scene, what: &str) {
+    fn none_failed(self, scene: Scene, endings: u32, what: &str) {
         pace(Duration::from_millis(400));
         let (by_wrk, wrk_text) = self.wrk.stop();
         let (of_streams, resent) = self.http2.stop();
@@ -91,7 +94,9 @@ impl Loads {
         let felt = [account.gets_failed, account.posts_failed, account.posts_twice, account.posts_lost];
         assert_eq!(felt, [0; 4], "{account}");
         assert_eq!((by_wrk.wrong, by_wrk.refused, by_wrk.broken), (0, 0, 0), "{wrk_text}");
-        assert_eq!((by_h2load.wrong, by_h2load.broken), (0, 0), "{h2load_text}");
+        assert_eq!(by_h2load.wrong, 0, "{h2load_text}");
+        // h2load may have queued its next request when it reads a GOAWAY: that one never leaves it, and counts as errored.
+        assert!(by_h2load.broken <= u64::from(endings * H2LOAD), "{h2load_text}");
     }
 }
 

@@ -6,7 +6,7 @@ use super::Deed;
 use crate::support::account::failures;
 use crate::support::faulty::{Faulty, Seen};
 use crate::support::scene::Scene;
-use crate::support::{millis, pace, pick};
+use crate::support::{millis, pace, pick, until};
 
 /// The first two endpoints are at hand, the next two are in the next region.
 fn two_regions(endpoints: &[Faulty]) -> String {
@@ -21,6 +21,12 @@ fn the_next_region_takes_over_and_gives_back() {
     let quick = "health: { path: /healthz, interval: 200ms, timeout: 200ms }\nejection: { base_time: 1s }";
     let more = pick(quick, "health: { path: /healthz }");
     let mut scene = Scene::arranged(4, 1, [more, ""], 1, two_regions);
+    let mut api = scene.teal.api();
+    until("every endpoint is known to be well", Duration::from_secs(20), || {
+        let shop = api.shop().unwrap();
+        let endpoints = shop["pools"][0]["endpoints"].as_array().unwrap();
+        endpoints.iter().all(|endpoint| endpoint["health"] == "healthy").then_some(())
+    });
     let load = scene.load(600);
     pace(pick(Duration::from_secs(1), Duration::from_secs(5)));
     let lost = Deed::done(&load, || scene.blue[..2].iter_mut().for_each(Faulty::kill));
