@@ -172,7 +172,7 @@ pub struct PoolTally {
     pub in_flight: Tally,
     /// Response heads by status class: 1xx to 5xx.
     pub classes: [Tally; 5],
-    /// Failed attempts by [`Failure`].
+    /// Failed attempts by [`Failure`](crate::domain::outcome::Failure).
     pub failures: [Tally; 6],
     /// Attempts that have been streaming for long and have not ended.
     pub streams: Tally,
